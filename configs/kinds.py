@@ -1,23 +1,55 @@
 """Settings that come in kinds: one kind a file, found by its file's name.
 
-A field validated by ``one_of("factory.segmenters", SegmenterConfig)`` takes ``{"kind": "grabcut", ...}``, imports
-``factory/segmenters/grabcut.py`` and validates the mapping with the one SegmenterConfig subclass defined there.
+A field validated by ``one_of("factory.segmenters", SegmenterConfig)`` takes ``{"kind": "grabcut", ...}``,
+imports ``factory/segmenters/grabcut.py`` and validates the mapping with its one SegmenterConfig subclass.
 So adding a kind is adding a file; no list of kinds is kept anywhere.
 """
 
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class StrictModel(BaseModel):
-    """A frozen model that refuses unknown keys."""
+    """A frozen model that refuses unknown keys, with a did-you-mean, and text where a number is wanted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {did_you_mean(str(key), list(cls.model_fields))}")
+        return data
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_coercion(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if wanted is bool and not isinstance(value, bool):
+            raise ValueError(f"found {value!r}, wanted true or false")
+        if wanted in (int, float) and isinstance(value, (bool, str)):
+            raise ValueError(f"found {value!r}, wanted a number")
+        return value
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """``'sede', did you mean 'seed'?``, or what is known when nothing is near."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"'{word}', did you mean '{near[0]}'?" if near else f"'{word}', known: {', '.join(known)}"
 
 
 class KindConfig(StrictModel):
@@ -36,8 +68,7 @@ def config_class(package: str, kind: str, family: type[KindConfig]) -> type[Kind
     """The subclass of ``family`` that the kind's file defines. Raises ValueError for an unknown kind."""
     known = kinds_in(package)
     if kind not in known:
-        hint = "".join(f"; did you mean '{m}'?" for m in difflib.get_close_matches(kind, known, 1))
-        raise ValueError(f"'{kind}' is not one of {', '.join(known)}{hint}")
+        raise ValueError(f"unknown kind {did_you_mean(kind, known)}")
     module = importlib.import_module(f"{package}.{kind}")
     found = [
         value
