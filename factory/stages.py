@@ -54,7 +54,7 @@ class ObjectSource(Protocol):
         ...
 
     def identity(self) -> Mapping[str, Scalar]:
-        """What fixes the content of the slots (hash of the listing, of the weights): part of the fingerprint."""
+        """What fixes the slots' content (hash of the listing, of the weights): part of the fingerprint."""
         ...
 
 

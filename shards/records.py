@@ -52,7 +52,7 @@ class CropRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BackgroundRecord:
-    """One photo to paste on. ``key``, ``image`` and ``origin`` as in `CropRecord`. Raises ShardError likewise."""
+    """One photo to paste on; ``key``, ``image``, ``origin`` and errors as in `CropRecord`."""
 
     key: str
     image: UInt8Array  # (H, W, 3)

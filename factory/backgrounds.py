@@ -1,0 +1,229 @@
+"""Make a background set: ``python -m factory.backgrounds --kind coco --root … --exclude bird --out DIR``.
+
+Photos that hold an excluded class, near-duplicates, small and unreadable photos are left out and counted.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from configs.entry import run
+from configs.errors import InputError
+from factory.perceptual_hash import HashIndex, dhash
+from factory.photo_sets import KINDS, Candidate, candidates_identity, find_candidates
+from factory.photos import UnreadablePhoto, read_photo
+from factory.stages import UInt8Array
+from shards.errors import ShardError
+from shards.manifest import Manifest, ShardEntry, find_manifest, fingerprint_of, shard_name, write_manifest
+from shards.records import BackgroundRecord
+from shards.store import Store, open_store
+from shards.writer import write_shard
+
+_EXAMPLES = """examples:
+  python -m factory.backgrounds --kind folder --root photos/ --out data/backgrounds/mine
+  python -m factory.backgrounds --kind voc --root VOCdevkit/VOC2012 --exclude bird --out data/backgrounds/voc
+  python -m factory.backgrounds --kind coco --root val2017 --annotations instances_val2017.json \\
+      --exclude bird,cat --out data/backgrounds/coco
+
+The same command again goes on where it stopped, and rewrites nothing that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundSettings:
+    """What decides which photos are kept and how they look.
+
+    exclude: sorted class names. duplicate_bits: of a 64-bit `dhash`, that near-duplicates differ in at most.
+    """
+
+    kind: str
+    exclude: tuple[str, ...] = ()
+    max_side_px: int = 480
+    min_side_px: int = 160
+    shard_size: int = 256
+    duplicate_bits: int = 4
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Kept photos on their way into one shard, and what became of the others looked at on the way."""
+
+    records: list[BackgroundRecord] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    seen: int = 0
+
+
+def main(argv: list[str]) -> int:
+    """Parse, build, print what was kept and dropped."""
+    args = _parse(argv)
+    exclude = tuple(sorted({name.strip() for name in args.exclude.split(",")} - {""}))
+    settings = BackgroundSettings(args.kind, exclude, args.max_side, args.min_side, args.shard_size)
+    print(build(settings, args.root, args.annotations, args.out))
+    return 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m factory.backgrounds",
+        description="Turn photos without a class into a background set in tar shards.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kind", required=True, choices=KINDS, help="how the photos are laid out")
+    parser.add_argument("--root", required=True, type=Path, help="folder of the photos or the data set")
+    parser.add_argument("--annotations", type=Path, help="coco's JSON file, or voc's folder of XML files")
+    parser.add_argument("--exclude", default="", help="classes no photo may hold: bird,cat (voc and coco)")
+    parser.add_argument("--out", required=True, help="folder or URL of the set")
+    parser.add_argument("--max-side", type=int, default=480, help="longest side, px, larger is reduced [480]")
+    parser.add_argument(
+        "--min-side", type=int, default=160, help="shorter side at least, px, once reduced [160]"
+    )
+    parser.add_argument("--shard-size", type=int, default=256, help="photos a shard [256]")
+    args = parser.parse_args(argv)
+    for name in ("max_side", "min_side", "shard_size"):
+        if (value := getattr(args, name)) < 1:
+            raise InputError(f"--{name.replace('_', '-')}: found {value}, wanted 1 or more")
+    if args.min_side > args.max_side:
+        raise InputError(f"--min-side: found {args.min_side}, wanted at most --max-side ({args.max_side})")
+    return args
+
+
+def build(settings: BackgroundSettings, root: Path, annotations: Path | None, out: str) -> str:
+    """Bring the set at ``out`` to what the settings ask; returns a summary to print.
+
+    Raises InputError when the photos or annotations are missing or wrong, or when ``out`` was made otherwise.
+    """
+    candidates = find_candidates(settings.kind, root, annotations, settings.exclude)
+    recipe = {
+        "settings": asdict(settings) | {"exclude": list(settings.exclude)},
+        "source": candidates_identity(candidates),
+    }
+    store = open_store(out)
+    manifest = _claimed(store, settings, recipe)
+    if manifest.complete and all(store.exists(entry.name) for entry in manifest.shards):
+        return _summary(manifest, store.location, made=0)
+    filled, made = _fill(store, manifest, settings, candidates)
+    return _summary(filled, store.location, made)
+
+
+def _claimed(store: Store, settings: BackgroundSettings, recipe: Mapping[str, Any]) -> Manifest:
+    """The manifest at the store: the one there when the recipe is the same, else a new and empty one."""
+    manifest = find_manifest(store)
+    fingerprint = fingerprint_of(recipe)
+    if manifest is None:
+        foreign = [name for name in store.names() if not name.startswith("backgrounds-")]
+        if foreign:
+            raise InputError(f"{store.location}: holds {foreign[0]}, wanted a new or empty folder")
+        manifest = Manifest(
+            "backgrounds", settings.exclude, fingerprint_of(recipe), recipe, (), complete=False
+        )
+    elif manifest.kind != "backgrounds":
+        raise InputError(f"{store.location}: holds {manifest.kind}, wanted another --out for backgrounds")
+    elif manifest.shards and manifest.fingerprint != fingerprint:
+        from factory.recipe import describe_differences
+
+        differences = describe_differences(manifest.recipe, recipe)
+        raise InputError(f"{store.location}: made by another recipe ({differences}), wanted another --out")
+    store.remove_stale_temporaries()
+    if manifest is None or not manifest.shards:
+        return Manifest("backgrounds", settings.exclude, fingerprint, recipe, (), complete=False)
+    return manifest
+
+
+def _fill(
+    store: Store, manifest: Manifest, settings: BackgroundSettings, candidates: Sequence[Candidate]
+) -> tuple[Manifest, int]:
+    """Write the shards that are missing, each entered as soon as it is there; the manifest, and how many.
+
+    All photos are looked at again, since a photo may be a near-duplicate of any before it.
+    """
+    there = {entry.name: entry for entry in manifest.shards if store.exists(entry.name)}
+    num_kept = len(there)
+    write_manifest(store, _entered(manifest, there, complete=False))
+    for index, batch in enumerate(_batches(settings, candidates)):
+        name = shard_name("backgrounds", index)
+        if not batch.records:
+            raise InputError(
+                f"{store.location}: no photo of {batch.seen} is left ({_reasons(batch.dropped)})"
+            )
+        if name not in there:
+            there[name] = write_shard(store, name, batch.records, dropped=batch.dropped, seen=batch.seen)
+            write_manifest(store, _entered(manifest, there, complete=False))
+    manifest = _entered(manifest, there, complete=True)
+    write_manifest(store, manifest)
+    return manifest, len(there) - num_kept
+
+
+def _entered(manifest: Manifest, entries: Mapping[str, ShardEntry], complete: bool) -> Manifest:
+    shards = tuple(entries[name] for name in sorted(entries))
+    return replace(manifest, shards=shards, complete=complete)
+
+
+def _batches(settings: BackgroundSettings, candidates: Sequence[Candidate]) -> Iterator[_Batch]:
+    """One batch a shard. It ends before the photo that it has no room for, so no drop is left uncounted."""
+    batch, seen_hashes = _Batch(), HashIndex()
+    console = Console(stderr=True)
+    shown = track(candidates, "photos", console=console, disable=not console.is_terminal, transient=True)
+    for slot, candidate in enumerate(shown):
+        verdict = _judge(candidate, settings, seen_hashes)
+        if not isinstance(verdict, str) and len(batch.records) == settings.shard_size:
+            yield batch
+            batch = _Batch()
+        batch.seen += 1
+        if isinstance(verdict, str):
+            batch.dropped[verdict] += 1
+        else:
+            origin = {"source": settings.kind, "file": candidate.name}
+            batch.records.append(BackgroundRecord(f"{slot:09d}", verdict, origin))
+    yield batch
+
+
+def _judge(candidate: Candidate, settings: BackgroundSettings, seen_hashes: HashIndex) -> UInt8Array | str:
+    """The photo (H, W, 3), entered in the hashes, or why it is dropped."""
+    if settings.exclude and candidate.classes is None:
+        return "not_annotated"
+    if candidate.classes is not None and not candidate.classes.isdisjoint(settings.exclude):
+        return "excluded_class"
+    try:
+        image = read_photo(candidate.path, settings.max_side_px)
+    except UnreadablePhoto as error:
+        _note(f"unreadable, skipped: {candidate.name}: {error}")
+        return "unreadable"
+    if min(image.shape[:2]) < settings.min_side_px:
+        return "too_small"
+    value = dhash(image)
+    if seen_hashes.is_near(value, settings.duplicate_bits):
+        return "near_duplicate"
+    seen_hashes.add(value)
+    return image
+
+
+def _note(message: str) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
+
+
+def _summary(manifest: Manifest, location: str, made: int) -> str:
+    dropped: Counter[str] = Counter()
+    for entry in manifest.shards:
+        dropped.update(entry.dropped)
+    seen = sum(entry.seen for entry in manifest.shards)
+    shards = "shard" if len(manifest.shards) == 1 else "shards"
+    done = f"{made} made" if made else "up to date"
+    return (
+        f"{location}: {manifest.records} backgrounds of {seen} photos in {len(manifest.shards)} {shards},"
+        f" {manifest.bytes / 1e6:.1f} MB ({done})\ndropped: {_reasons(dropped)}"
+    )
+
+
+if __name__ == "__main__":
+    run(main, ShardError)

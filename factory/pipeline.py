@@ -1,0 +1,115 @@
+"""From a shard's index to its crops: source -> segmenter -> gate -> cut. Pure; knows nothing of Ray.
+
+What a shard holds depends on the recipe, its index and its limit only: every shard draws from slots of its
+own, and near-duplicates are looked for within the shard.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from configs.errors import InputError
+from factory.crops import cut
+from factory.quality import DuplicateGate, judge
+from factory.recipe import Recipe, recipe_identity
+from factory.stages import ObjectImage, Segmentation, Unreadable
+from shards.records import CropRecord
+
+BATCH = 32  # images segmented together; part of what fixes the bytes of a network's masks
+ENDLESS_STRIDE = 1 << 32  # slots that a shard of an endless source has to itself
+PATIENCE = 1024  # slots looked at before a gate that keeps less than one in a hundred is called an error
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to make. limit: crops to keep at most (None: all that its slots give)."""
+
+    index: int
+    limit: int | None
+
+
+@dataclass(slots=True)
+class ShardCrops:
+    """A shard's crops and what became of the slots it looked at."""
+
+    records: list[CropRecord] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    seen: int = 0
+
+
+class CropLine:
+    """A recipe with its source and segmenter opened (weights loaded): makes any shard of the recipe."""
+
+    def __init__(self, recipe: Recipe, home: Path) -> None:
+        """Raises InputError when photos or weights are missing."""
+        self.recipe = recipe
+        self.source = recipe.source.open(recipe.seed, home)
+        self.segmenter = recipe.segmenter.open(home)
+
+    def identity(self) -> dict[str, object]:
+        """See `recipe_identity`."""
+        return recipe_identity(self.recipe, self.source, self.segmenter)
+
+    def slots_of(self, index: int) -> int | None:
+        """How many slots a shard has; None when endless."""
+        if self.source.size is None:
+            return None
+        size = self.recipe.shard_size
+        return max(0, min(size, self.source.size - index * size))
+
+    def make_crops(self, task: ShardTask) -> ShardCrops:
+        """The crops of one shard. Raises InputError when an endless source's crops are nearly all refused."""
+        made = ShardCrops()
+        duplicates = DuplicateGate(self.recipe.quality)
+        for item in self._segmented(task.index):
+            if task.limit is not None and len(made.records) >= task.limit:
+                break
+            made.seen += 1
+            self._take(item, task.index, made, duplicates)
+            self._check_patience(made)
+        return made
+
+    def _segmented(self, index: int) -> Iterator[Unreadable | tuple[ObjectImage, Segmentation]]:
+        slots = self.slots_of(index)
+        start = index * (self.recipe.shard_size if slots is not None else ENDLESS_STRIDE)
+        items = self.source.images(start, ENDLESS_STRIDE if slots is None else slots)
+        while batch := list(islice(items, BATCH)):
+            images = [item for item in batch if isinstance(item, ObjectImage)]
+            masks = iter(self.segmenter.segment(images) if images else [])
+            for item in batch:
+                yield (item, next(masks)) if isinstance(item, ObjectImage) else item
+
+    def _take(
+        self,
+        item: Unreadable | tuple[ObjectImage, Segmentation],
+        index: int,
+        made: ShardCrops,
+        duplicates: DuplicateGate,
+    ) -> None:
+        if isinstance(item, Unreadable):
+            made.unreadable.append(item)
+            made.dropped["unreadable"] += 1
+            return
+        image, segmentation = item
+        verdict = judge(segmentation, self.recipe.quality)
+        if not verdict.keep:
+            made.dropped[verdict.reason] += 1
+            return
+        key = f"{index:06d}-{len(made.records):05d}"
+        record = cut(key, self.recipe.label, image, segmentation, self.recipe.crop, verdict.scores)
+        if duplicates.is_duplicate(record.image):
+            made.dropped["near_duplicate"] += 1
+            return
+        made.records.append(record)
+
+    def _check_patience(self, made: ShardCrops) -> None:
+        if self.source.size is not None or made.seen < PATIENCE or made.seen < 100 * len(made.records):
+            return
+        reasons = ", ".join(f"{count} {reason}" for reason, count in made.dropped.most_common())
+        raise InputError(
+            f"source {self.recipe.source.kind}: {len(made.records)} of {made.seen} images kept ({reasons}): "
+            "loosen quality.* or choose another segmenter"
+        )

@@ -1,0 +1,83 @@
+"""A recipe: everything that decides what the crops of a class look like, and its fingerprint."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SerializeAsAny
+
+from configs.errors import InputError
+from configs.home import packaged, packaged_names
+from configs.kinds import StrictModel, did_you_mean, one_of
+from configs.load import apply_overrides, read_yaml, validated
+from factory.crops import CropConfig
+from factory.quality import QualityConfig
+from factory.stages import ObjectSource, Segmenter, SegmenterConfig, SourceConfig
+
+
+class Recipe(StrictModel):
+    """label: the class's name in the manifest. shard_size: crops a shard of an endless source,
+    source images a shard of a finite one. crops: how many to keep when the command does not say.
+    """
+
+    label: str = Field(min_length=1)
+    source: Annotated[SourceConfig, SerializeAsAny(), one_of("factory.sources", SourceConfig)]
+    segmenter: Annotated[SegmenterConfig, SerializeAsAny(), one_of("factory.segmenters", SegmenterConfig)]
+    quality: QualityConfig = QualityConfig()
+    crop: CropConfig = CropConfig()
+    seed: int = Field(default=0, ge=0)
+    shard_size: int = Field(default=256, ge=1, le=10_000)
+    crops: int | None = Field(default=None, ge=1)
+
+
+def load_recipe(name: str, overrides: Sequence[str]) -> Recipe:
+    """The packaged recipe of a class, or a YAML file's, with overrides. Raises InputError."""
+    path = packaged("classes", name)
+    if path is None and name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    if path is None:
+        hint = did_you_mean(name, packaged_names("classes"))
+        raise InputError(f"no recipe for class {hint} (or name a file: --class my-class.yaml)")
+    place = f"class {name}"
+    return validated(Recipe, apply_overrides(read_yaml(path), overrides), place)
+
+
+def recipe_identity(recipe: Recipe, source: ObjectSource, segmenter: Segmenter) -> dict[str, Any]:
+    """What fixes the crops' bytes: the settings without places and amounts, and the hashes of the inputs.
+
+    The same photos in another folder are the same recipe; other weights under the same name are not.
+    """
+    settings = _without_paths(recipe.model_dump(exclude={"crops"}))
+    return {
+        "settings": settings,
+        "source": dict(source.identity()),
+        "segmenter": dict(segmenter.identity()),
+    }
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {key: item for key, item in value.items() if item is not None and not isinstance(item, Path)}
+        return {key: _without_paths(item) for key, item in kept.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """``quality.min_area_frac is 0.05 there, 0.1 here; …`` for every dotted key that differs."""
+    before, after = _flat(old, ""), _flat(new, "")
+    parts = [
+        f"{key} is {before.get(key, 'unset')} there, {after.get(key, 'unset')} here"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, "unset") != after.get(key, "unset")
+    ]
+    return "; ".join(parts) or "nothing that is named"
+
+
+def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from trainer.anchors import make_anchors
+
+RATIOS = (0.5, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("cells", "scales", "count"),
+    [
+        ((18, 18, 9, 9), (0.1, 0.2, 0.4, 0.8), 2430),
+        ((19, 19, 19, 10, 10, 10), (0.05, 0.1, 0.2, 0.4, 0.6, 0.8), 4149),
+    ],
+)
+def test_the_papers_detectors_have_their_number_of_anchors(
+    cells: tuple[int, ...], scales: tuple[float, ...], count: int
+) -> None:
+    anchors = make_anchors([(n, n) for n in cells], [(s,) for s in scales], RATIOS, (300, 300))
+    assert anchors.shape == (count, 4)
+    assert anchors.dtype == torch.float32
+
+
+def test_anchors_come_in_the_order_map_y_x_scale_ratio() -> None:
+    anchors = make_anchors([(2, 4), (1, 1)], [(0.1, 0.2), (0.5,)], (1.0, 4.0), (100, 200))
+    cell = [[20, 10], [40, 5], [40, 20], [80, 10]]  # w, h of (scale, ratio), scale slower
+    assert anchors.shape == (2 * 4 * 4 + 2, 4)
+    torch.testing.assert_close(anchors[:4], torch.tensor([[25.0, 25, w, h] for w, h in cell]))
+    torch.testing.assert_close(anchors[4:8], torch.tensor([[75.0, 25, w, h] for w, h in cell]))
+    torch.testing.assert_close(anchors[16:20], torch.tensor([[25.0, 75, w, h] for w, h in cell]))
+    torch.testing.assert_close(anchors[32:], torch.tensor([[100.0, 50, 100, 50], [100, 50, 200, 25]]))
+
+
+def test_anchors_are_no_larger_than_the_image() -> None:
+    widest = make_anchors([(1, 1)], [(0.8,)], RATIOS, (300, 300))
+    torch.testing.assert_close(widest[:, 2], torch.tensor([240 * 0.5**0.5, 240, 300]))
+    torch.testing.assert_close(widest[:, 3], torch.tensor([300, 240, 240 * 0.5**0.5]))
+
+
+def test_a_map_without_scales_is_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        make_anchors([(1, 1), (1, 1)], [(0.5,)], RATIOS, (300, 300))

