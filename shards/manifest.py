@@ -150,9 +150,9 @@ class _Facts:
 
     def get(self, name: str, wanted: type) -> Any:
         if name not in self.raw:
-            raise ShardError(f"{self.place}: no '{name}', wanted a {wanted.__name__}")
+            raise ShardError(f"{self.place}: no '{name}', wanted {wanted.__name__}")
         if type(self.raw[name]) is not wanted:
-            self.fail(name, f"a {wanted.__name__}")
+            self.fail(name, wanted.__name__)
         return self.raw[name]
 
     def count(self, name: str) -> int:

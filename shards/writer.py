@@ -83,16 +83,9 @@ def _header(name: str, size: int) -> bytes:
         raise ShardError(f"{name}: {size} bytes, wanted less than {_SIZE_LIMIT}")
     ids = b"0000644", b"0000000", b"0000000"  # mode, owner, group
     size_and_time = b"%011o" % size, b"%011o" % 0
-    rest = (
-        b"0",
-        b"",
-        b"ustar",
-        b"00",
-        b"",
-        b"",
-        b"0000000",
-        b"0000000",
-        b"",
-    )  # a file, no link, no names, no device
-    header = _HEADER.pack(name.encode(), *ids, *size_and_time, b" " * 8, *rest)
+    file_without_link = b"0", b"", b"ustar", b"00"
+    no_names_nor_device = b"", b"", b"0000000", b"0000000", b""
+    blank = b" " * 8
+    fields = *ids, *size_and_time, blank, *file_without_link, *no_names_nor_device
+    header = _HEADER.pack(name.encode(), *fields)
     return header[: _CHECKSUM.start] + b"%06o\x00 " % sum(header) + header[_CHECKSUM.stop :]

@@ -7,6 +7,7 @@ import pytest
 from configs.errors import InputError
 from factory.build import main
 from factory.job import ShardMaker
+from shards.errors import ShardError
 from shards.manifest import find_manifest
 from shards.reader import ShardSet
 from shards.store import open_store
@@ -146,7 +147,7 @@ def test_a_full_disk_loses_nothing_that_is_finished(recipe, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ShardError, match="No space left"):
         main([*recipe, "--out", str(out), "--ray", "off"])
     monkeypatch.undo()
     assert read_tars(out) == before

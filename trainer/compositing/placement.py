@@ -285,22 +285,14 @@ def _draw_frame_warp(
     x_zoom, y_zoom = side / (side - left - right), side / (side - top - bottom)
     crop = (x_zoom, 0.0, -left * x_zoom, 0.0, y_zoom, -top * y_zoom)
     affine, degrees = _draw_affine(config, rng)
-    window, warp, is_warped = (0, 0, side, side), IDENTITY, False
-    is_mirrored = False
-    for name in rng.permutation(3).tolist():
-        if name == 0:
-            is_mirrored = flipped
-        if name == 1 and not is_warped:
-            window = (
-                right if is_mirrored else left,
-                top,
-                side - (left if is_mirrored else right),
-                side - bottom,
-            )
-        is_warped = is_warped or name == 2
+    window, warp = (0, 0, side, side), IDENTITY
+    order = rng.permutation(3).tolist()
+    for name in order:
         warp = compose((flip, crop, affine)[name], warp)
-    if is_mirrored and window != (0, 0, side, side):
-        pass
+    if order.index(1) < order.index(2):
+        is_mirrored = flipped and order.index(0) < order.index(1)
+        first, last = (right, left) if is_mirrored else (left, right)
+        window = (first, top, side - last, side - bottom)
     return window, warp, flipped, degrees
 
 

@@ -1,0 +1,121 @@
+"""The gate: which crops are good enough to train on, judged without labels, each refusal with a reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from configs.kinds import StrictModel
+from factory.stages import Segmentation, UInt8Array
+
+SOLID = 128  # opacity from which a pixel belongs to the object: for boxes, areas and the gate
+
+
+class QualityConfig(StrictModel):
+    """Limits of the gate. All but ``min_confidence`` look at the pixels whose opacity is 128 or more."""
+
+    min_area_frac: float = Field(0.04, ge=0, le=1, description="object's area, share of the frame")
+    max_area_frac: float = Field(0.75, ge=0, le=1, description="object's area, share of the frame")
+    min_side_px: int = Field(16, ge=1, description="shorter side of the object's box")
+    min_main_share: float = Field(0.9, ge=0, le=1, description="largest connected part, share of the object's area")
+    max_border_frac: float = Field(0.1, ge=0, le=1, description="share of the object's outline on the photo's border")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="the segmenter's own confidence")
+    duplicate_bits: int | None = Field(
+        4, ge=0, le=64, description="crops whose 64-bit difference hashes differ in at most so many bits are one; null: off"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """keep: whether the crop goes into the set. reason: a short stable name when not. scores: what was measured."""
+
+    keep: bool
+    reason: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def judge(segmentation: Segmentation, config: QualityConfig) -> Verdict:
+    """Keep the crop, or the first of these reasons that holds:
+
+    ``empty``, ``too_small``, ``too_large``, ``fragmented``, ``touches_border``, ``unsure``.
+    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1.
+    """
+    box = solid_box(segmentation.mask)
+    if box is None:
+        return Verdict(False, "empty", {"confidence": segmentation.confidence})
+    scores = _measure(segmentation)
+    side_px = min(box[2] - box[0], box[3] - box[1])
+    refusals = {
+        "too_small": scores["area_frac"] < config.min_area_frac or side_px < config.min_side_px,
+        "too_large": scores["area_frac"] > config.max_area_frac,
+        "fragmented": scores["main_share"] < config.min_main_share,
+        "touches_border": scores["border_frac"] > config.max_border_frac,
+        "unsure": scores["confidence"] < config.min_confidence,
+    }
+    reason = next((name for name, holds in refusals.items() if holds), "")
+    return Verdict(not reason, reason, scores)
+
+
+def solid_box(mask: UInt8Array) -> tuple[int, int, int, int] | None:
+    """Tight xyxy box, px, right and bottom exclusive, of the pixels with opacity 128 or more; None without any."""
+    rows, columns = (np.flatnonzero((mask >= SOLID).any(axis=axis)) for axis in (1, 0))
+    if rows.size == 0:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _measure(segmentation: Segmentation) -> dict[str, float]:
+    solid = (segmentation.mask >= SOLID).astype(np.uint8)
+    area = int(solid.sum())
+    stats = np.asarray(cv2.connectedComponentsWithStats(solid, connectivity=8)[2])
+    return {
+        "area_frac": area / solid.size,
+        "main_share": float(stats[1:, cv2.CC_STAT_AREA].max() / area),
+        "border_frac": _border_frac(solid),
+        "confidence": segmentation.confidence,
+    }
+
+
+def _border_frac(solid: UInt8Array) -> float:
+    """Outline pixels: those of the object with a neighbour outside it or outside the photo."""
+    framed = cv2.copyMakeBorder(solid, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    core = cv2.erode(framed, np.ones((3, 3), np.uint8))[1:-1, 1:-1]
+    outline = solid - core
+    inner = int(outline[1:-1, 1:-1].sum())
+    total = int(outline.sum())
+    return (total - inner) / total
+
+
+class DuplicateGate:
+    """Remembers the crops that it has let through and refuses those that look the same (``near_duplicate``).
+
+    The hash is a 64-bit difference hash: the crop as 9x8 grey pixels, one bit for each that is brighter than its
+    left neighbour. What it refuses depends on the order, so it must see the crops in theirs.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self._seen = np.zeros(256, np.uint64)  # doubled when full
+        self._count = 0
+
+    def is_duplicate(self, image_crop: UInt8Array) -> bool:
+        """Whether a crop seen before differs in at most ``bits`` bits; a new one is remembered."""
+        code = difference_hash(image_crop)
+        differing = np.bitwise_count(self._seen[: self._count] ^ code)
+        if (differing <= self.bits).any():
+            return True
+        if self._count == len(self._seen):
+            self._seen = np.concatenate([self._seen, np.zeros_like(self._seen)])
+        self._seen[self._count] = code
+        self._count += 1
+        return False
+
+
+def difference_hash(image: UInt8Array) -> np.uint64:
+    """64-bit difference hash of an RGB image (H, W, 3), any size."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small = np.asarray(cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA))
+    bits = small[:, 1:] > small[:, :-1]  # (8, 8)
+    return np.uint64(int.from_bytes(np.packbits(bits).tobytes(), "big"))
