@@ -59,7 +59,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--ray", default="local", help="off, local or a cluster's address [local]")
     parser.add_argument("--workers", type=int, help="processes that make shards [one a core]")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the recipe")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     for name in ("crops", "workers"):
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -63,7 +63,8 @@ class CropLine:
     def make_crops(self, task: ShardTask) -> ShardCrops:
         """The crops of one shard. Raises InputError when an endless source's crops are nearly all refused."""
         made = ShardCrops()
-        duplicates = DuplicateGate(self.recipe.quality)
+        bits = self.recipe.quality.duplicate_bits
+        duplicates = None if bits is None else DuplicateGate(bits)
         for item in self._segmented(task.index):
             if task.limit is not None and len(made.records) >= task.limit:
                 break
@@ -87,7 +88,7 @@ class CropLine:
         item: Unreadable | tuple[ObjectImage, Segmentation],
         index: int,
         made: ShardCrops,
-        duplicates: DuplicateGate,
+        duplicates: DuplicateGate | None,
     ) -> None:
         if isinstance(item, Unreadable):
             made.unreadable.append(item)
@@ -100,7 +101,7 @@ class CropLine:
             return
         key = f"{index:06d}-{len(made.records):05d}"
         record = cut(key, self.recipe.label, image, segmentation, self.recipe.crop, verdict.scores)
-        if duplicates.is_duplicate(record.image):
+        if duplicates and duplicates.is_duplicate(record.image):
             made.dropped["near_duplicate"] += 1
             return
         made.records.append(record)

@@ -40,15 +40,21 @@ def iou(a: Box, b: Box) -> float:
     return shared / (total - shared)
 
 
-def measure(kind: str, segmenter: Segmenter, photos: list[tuple[ObjectImage, Box]], quality: QualityConfig) -> None:
+def measure(
+    kind: str, segmenter: Segmenter, photos: list[tuple[ObjectImage, Box]], quality: QualityConfig
+) -> None:
     """Print one line of the table."""
     started = time.process_time()
     masks = [segmenter.segment([photo])[0] for photo, _ in photos]
     spent_ms = (time.process_time() - started) / len(photos) * 1000
     verdicts: list[Verdict] = [judge(mask, quality) for mask in masks]
-    fits = np.array([iou(solid_box(m.mask) or (0, 0, 0, 0), box) for m, (_, box) in zip(masks, photos, strict=True)])
+    fits = np.array(
+        [iou(solid_box(m.mask) or (0, 0, 0, 0), box) for m, (_, box) in zip(masks, photos, strict=True)]
+    )
     kept = fits[[v.keep for v in verdicts]]
-    reasons = ", ".join(f"{name} {count}" for name, count in Counter(v.reason for v in verdicts if v.reason).items())
+    reasons = ", ".join(
+        f"{name} {count}" for name, count in Counter(v.reason for v in verdicts if v.reason).items()
+    )
     print(
         f"{kind:8} {len(kept):4}/{len(photos)} kept, mean IoU {kept.mean():.3f}, >= 0.5: {(kept >= 0.5).mean():.1%}, "
         f">= 0.75: {(kept >= 0.75).mean():.1%}; all {fits.mean():.3f}; {spent_ms:.0f} ms an image; dropped: {reasons}"

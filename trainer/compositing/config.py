@@ -17,12 +17,18 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+def _check_range(config: StrictModel, low: str, high: str) -> None:
+    if getattr(config, low) > getattr(config, high):
+        raise ValueError(f"{low} is {getattr(config, low)}, wanted at most {high} {getattr(config, high)}")
+
+
 class PhotometricConfig(StrictModel):
     """What may happen to an object's colours, pixel values 0..255.
 
-    contrast: factor around 127. gain: factor, one draw an image or, with ``gain_per_channel_prob``, one a
-    channel. blur: Gaussian, sigma uniform up to ``blur_sigma_px``. noise: additive Gaussian, sigma uniform up to
-    ``noise_sigma``. random_order: the steps in any order, each clipped to 0..255; else blur, colour, noise.
+    contrast: factor around 127. gain: factor, one draw an object or, with ``gain_per_channel_prob``, one a
+    channel. blur: Gaussian, sigma uniform up to ``blur_sigma_px``. noise: additive Gaussian, sigma uniform
+    up to ``noise_sigma``. random_order: the steps in any order, each clipped to 0..255;
+    else blur, colour, noise.
     """
 
     contrast_min: Positive = 0.75
@@ -68,7 +74,7 @@ class PaperConfig(StrictModel):
     canvas_px: the scene is laid out and painted at this side, then resized to ``size``.
     frame_px: side of the square to which an object's source frame is brought, aspect ignored.
     frame_zoom: centre zoom of the source frame on the way there.
-    aspect_min, aspect_max: cell width / height, uniform. tries: whole layouts drawn before the count is redrawn.
+    aspect_min, aspect_max: cell width / height, uniform. tries: whole layouts drawn for one count.
     crop_frac: largest cut from each side of the frame. zoom, translate, shear: ranges of the affine warp.
     mask: ``hard`` is the opacity over ``threshold``, made 1 before the cell is stretched.
     box_from: ``mask``, the pixels over ``threshold``; ``frame``, the whole warped source frame.
@@ -105,7 +111,7 @@ class CompositorConfig(StrictModel):
     aspect_jitter: width / height changes by a factor in 1/(1+j)..1+j. rotation_deg: uniform in +-.
     max_overlap: share of the smaller of two rectangles (bounds after rotation) that the other may cover.
     truncation: share of an object's width and height that may lie off the scene.
-    tries: positions drawn for an object, every fifth with a new scale and rotation, before it is left out.
+    tries: positions drawn for an object, every fifth with a new scale and rotation, before the scene is begun anew.
     min_visible: an object of which less is seen is marked ignore. min_box_px: smaller boxes are not labelled.
     blend: ``alpha`` keeps the opacity, ``hard`` cuts it at 0.5, ``gaussian`` feathers its edge inwards with
     sigma ``feather`` times the object's sqrt(area). ``layout: paper`` has its own rules in `PaperConfig` and
@@ -123,7 +129,7 @@ class CompositorConfig(StrictModel):
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
     max_overlap: Share = 0.3
     truncation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    tries: Annotated[int, Field(ge=1)] = 50
+    tries: Annotated[int, Field(ge=1)] = 15
     min_visible: Share = 0.3
     min_box_px: Positive = 4.0
     blend: Literal["alpha", "hard", "gaussian"] = "alpha"
@@ -203,8 +209,3 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         result[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
     return result
-
-
-def _check_range(config: StrictModel, low: str, high: str) -> None:
-    if getattr(config, low) > getattr(config, high):
-        raise ValueError(f"{low} is {getattr(config, low)}, wanted at most {high} {getattr(config, high)}")

@@ -1,6 +1,7 @@
 """What a scene shows, decided without a pixel: which background, which crops, where, in what order.
 
-Coordinates are continuous: pixel (column i, row j) covers [i, i + 1) x [j, j + 1). Affines are 2x3, row by row.
+Coordinates are continuous: pixel (column i, row j) covers [i, i + 1) x [j, j + 1). Affines are
+2x3, row by row.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ IntArray = npt.NDArray[np.int64]
 Box = tuple[float, float, float, float]
 
 IDENTITY: Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_BEGINNINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class BackgroundPlan:
-    """Which part of which photo. side_frac: side of the square window as a share of the shorter side, None for
-    the whole photo squashed. x_frac, y_frac: its place, 0 left or top, 1 right or bottom.
+    """Which part of which photo.
+
+    side_frac: side of the square window as a share of the photo's shorter side, None for the whole photo
+    squashed. x_frac, y_frac: its place, 0 left or top, 1 right or bottom.
     """
 
     index: int
@@ -139,12 +143,33 @@ def _draw_background(config: CompositorConfig, rng: np.random.Generator, count: 
 def _place_in_turn(
     config: CompositorConfig, rng: np.random.Generator, num_crops: int, shape_of: Callable[[int], CropShape]
 ) -> list[Placement]:
+    """A uniform count of objects; a scene in which one finds no place is begun anew, at most `_BEGINNINGS`
+    times, then the fullest stands.
+    """
+    count = int(rng.integers(config.min_objects, config.max_objects + 1))
+    fullest: list[Placement] = []
+    for _ in range(_BEGINNINGS):
+        placed = _place_until_stuck(config, rng, count, num_crops, shape_of)
+        if len(placed) == count:
+            return placed
+        fullest = max(fullest, placed, key=len)
+    return fullest
+
+
+def _place_until_stuck(
+    config: CompositorConfig,
+    rng: np.random.Generator,
+    count: int,
+    num_crops: int,
+    shape_of: Callable[[int], CropShape],
+) -> list[Placement]:
     placed: list[Placement] = []
-    for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
+    for _ in range(count):
         crop = int(rng.integers(num_crops))
         found = _find_place(config, rng, crop, shape_of(crop), [p.bounds for p in placed])
-        if found is not None:
-            placed.append(replace(found, photometrics=draw_photometrics(config.photometric, rng)))
+        if found is None:
+            break
+        placed.append(replace(found, photometrics=draw_photometrics(config.photometric, rng)))
     return placed
 
 
@@ -211,15 +236,16 @@ def overlap_of_smaller(one: Box, other: Box) -> float:
 def draw_paper_cells(config: CompositorConfig, rng: np.random.Generator) -> IntArray:
     """Cells (N, 4) as x, y, width, height on the canvas, pairwise apart (touching counts as overlap).
 
-    The whole layout is redrawn until no cells meet; after ``paper.tries`` failures the count is redrawn too, so
-    counts come out far below their maximum, as in the paper's code.
+    The whole layout is redrawn until no cells meet; after ``paper.tries`` failures the count is redrawn too,
+    so counts come out far below their maximum, as in the paper's code (METHOD 1.5).
     """
     while True:
         count = int(rng.integers(config.min_objects, config.max_objects + 1))
         layouts = _draw_layouts(config, rng, count)  # (tries, count, 4)
         good = np.flatnonzero(_cells_are_apart(layouts))
         if len(good):
-            return layouts[good[0]]
+            cells: IntArray = layouts[good[0]]
+            return cells
 
 
 def _draw_layouts(config: CompositorConfig, rng: np.random.Generator, count: int) -> IntArray:
@@ -239,7 +265,8 @@ def _cells_are_apart(layouts: IntArray) -> npt.NDArray[np.bool_]:
     start, end = layouts[..., :2], layouts[..., :2] + layouts[..., 2:]
     meets = (start[:, :, None] <= end[:, None]) & (start[:, None] <= end[:, :, None])  # (T, N, N, 2)
     pairs: IntArray = meets.all(axis=-1).sum(axis=(1, 2))
-    return pairs == layouts.shape[1]  # every cell meets itself only
+    apart: npt.NDArray[np.bool_] = pairs == layouts.shape[1]  # every cell meets itself only
+    return apart
 
 
 def _place_in_cell(
