@@ -1,9 +1,9 @@
-"""Our painting against the same plans pasted with Pillow (bilinear, antialiased): scenes a second, and the ratio.
+"""Our painting against the same plans pasted with Pillow (bilinear, antialiased).
 
 Run by hand: ``python tests/benchmarks/bench_compositor.py [NUM_SCENES]``. Both sides get decoded crops and
-backgrounds and one core. The compared plans have no rotation, flip or colour changes: Pillow resizes each crop
-and its mask to the painted size and pastes it; ours also finds the visible pixels and the boxes. The last line
-is ours with the default config, rotation and colour changes included.
+backgrounds and one core. The compared plans have no rotation, flip or colour changes: Pillow resizes each
+crop and its mask to the painted size and pastes it; ours also finds the visible pixels and the boxes. The
+last line is ours with the default config, rotation and colour changes included.
 """
 
 import statistics

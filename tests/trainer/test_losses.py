@@ -57,7 +57,7 @@ def test_focal_loss_of_extreme_logits_has_a_finite_gradient(gamma: float) -> Non
     assert logits.grad[1].abs().sum() > 0
 
 
-def test_half_precision_is_lost_in_float32() -> None:
+def test_half_precision_inputs_give_float32_losses() -> None:
     logits, offsets = torch.zeros(1, 3, 2).bfloat16(), torch.zeros(1, 3, 4).bfloat16()
     losses = detection_losses(logits, offsets, torch.tensor([[1, 0, 0]]), torch.ones(1, 3, 4))
     assert {loss.dtype for loss in losses.values()} == {torch.float32}

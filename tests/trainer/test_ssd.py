@@ -62,7 +62,7 @@ def test_scales_that_do_not_fit_the_maps_are_refused() -> None:
         SsdConfig.model_validate({"scales": [[0.1], [0.2]]})
 
 
-def test_training_reduces_the_loss_and_finds_the_squares() -> None:
+def test_training_on_two_images_reduces_the_loss() -> None:
     detector, batch = build(), squares((10, 20, 40), (40, 30, 50))
     optimizer = torch.optim.Adam(detector.parameters(), 1e-3)
     totals = []

@@ -111,7 +111,8 @@ class CompositorConfig(StrictModel):
     aspect_jitter: width / height changes by a factor in 1/(1+j)..1+j. rotation_deg: uniform in +-.
     max_overlap: share of the smaller of two rectangles (bounds after rotation) that the other may cover.
     truncation: share of an object's width and height that may lie off the scene.
-    tries: positions drawn for an object, every fifth with a new scale and rotation, before the scene is begun anew.
+    tries: positions drawn for an object, every fifth with a new scale and rotation, before the scene is begun
+    anew.
     min_visible: an object of which less is seen is marked ignore. min_box_px: smaller boxes are not labelled.
     blend: ``alpha`` keeps the opacity, ``hard`` cuts it at 0.5, ``gaussian`` feathers its edge inwards with
     sigma ``feather`` times the object's sqrt(area). ``layout: paper`` has its own rules in `PaperConfig` and

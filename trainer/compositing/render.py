@@ -192,7 +192,9 @@ def _weighted(record: CropRecord) -> UInt8Array:
 
 def _merge_weighted(colour: UInt8Array, opacity: UInt8Array) -> UInt8Array:
     """RGBA (H, W, 4), colours multiplied by opacity."""
-    return cv2.cvtColor(cv2.merge([colour, opacity]), cv2.COLOR_RGBA2mRGBA).view(np.uint8)
+    joined = cv2.cvtColor(colour, cv2.COLOR_RGB2RGBA)
+    cv2.insertChannel(opacity, joined, 3)
+    return cv2.cvtColor(joined, cv2.COLOR_RGBA2mRGBA).view(np.uint8)
 
 
 def _straight(weighted: UInt8Array) -> tuple[UInt8Array, UInt8Array]:

@@ -36,8 +36,8 @@ class SsdConfig(DetectorConfig):
 
     The changes: MobileNet v2 with a map at stride 8; the best anchor of every object is positive, however
     small the overlap, since an object that no anchor fits would be taught as background; and a background
-    prior, so that the first steps are not spent on unlearning thousands of false alarms. A key that is given
-    wins over the preset's.
+    prior (arXiv:1708.02002), which keeps the classification loss small from the first step, even of a batch
+    without objects. A key that is given wins over the preset's.
 
     scales: for each map, anchor sizes as fractions of the image's side; by default the backbone's own.
     prior: expected share of objects among anchors, sets the bias of the background logit; None is bias 0.
