@@ -32,6 +32,7 @@ class GrabCutConfig(SegmenterConfig):
     seed_frac: float = Field(0.3, gt=0, lt=1, description="share of the area first taken for the object")
     border_contrast: bool = Field(True, description="seeds also differ in colour from the frame; off: centre only")
     island_frac: float = Field(0.2, ge=0, le=1, description="islands smaller than this share of the largest go")
+    convex: bool = Field(False, description="fill the convex hull: brings back the wheels and windows of a car")
     reach_px: int = Field(6, ge=0, description="length of thin parts that stay (tail, beak, legs; twigs too), working px")
 
     def open(self, home: Path) -> "GrabCutSegmenter":
@@ -60,6 +61,7 @@ class GrabCutSegmenter:
     def _segment(self, image: UInt8Array) -> Segmentation:
         work = _shrink(image, self.config.side_px)
         found = clean(cut_out(work, self.config), self.config.island_frac, self.config.reach_px)
+        found = fill_hull(found) if self.config.convex else found
         if not found.any():
             return Segmentation(np.zeros(image.shape[:2], np.uint8), 0.0)
         height, width = image.shape[:2]
@@ -141,6 +143,14 @@ def _drop_islands(found: UInt8Array, island_frac: float) -> UInt8Array:
     areas = np.asarray(stats)[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0  # the background
     return np.asarray((areas >= max(1, island_frac * areas.max()))[islands], np.uint8)
+
+
+def fill_hull(mask: UInt8Array) -> UInt8Array:
+    """The convex hull of a 0 or 1 mask (H, W)."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return mask
+    return np.asarray(cv2.fillConvexPoly(np.zeros_like(mask), cv2.convexHull(np.vstack(contours)), 1), np.uint8)
 
 
 def soften(found: UInt8Array, width: int, height: int) -> UInt8Array:

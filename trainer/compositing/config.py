@@ -108,7 +108,8 @@ class CompositorConfig(StrictModel):
 
     size: side of the square scene, px. min_objects..max_objects: uniform count.
     scale_min..scale_max: sqrt(area of the crop's rectangle) / side, log-uniform (``paper``: uniform).
-    aspect_jitter: width / height changes by a factor in 1/(1+j)..1+j. rotation_deg: uniform in +-.
+    aspect: factor on every width / height: 0.5625 suits a detector whose real frames are 16:9, squashed to
+    its square. aspect_jitter: width / height also changes by a factor in 1/(1+j)..1+j. rotation_deg: in +-.
     max_overlap: share of the smaller of two rectangles (bounds after rotation) that the other may cover.
     truncation: share of an object's width and height that may lie off the scene.
     tries: positions drawn for an object, every fifth with a new scale and rotation, before the scene is begun
@@ -116,7 +117,7 @@ class CompositorConfig(StrictModel):
     min_visible: an object of which less is seen is marked ignore. min_box_px: smaller boxes are not labelled.
     blend: ``alpha`` keeps the opacity, ``hard`` cuts it at 0.5, ``gaussian`` feathers its edge inwards with
     sigma ``feather`` times the object's sqrt(area). ``layout: paper`` has its own rules in `PaperConfig` and
-    ignores aspect_jitter, max_overlap, truncation, tries, blend and feather.
+    ignores aspect, aspect_jitter, max_overlap, truncation, tries, blend and feather.
     """
 
     layout: Literal["sequential", "paper"] = "sequential"
@@ -125,6 +126,7 @@ class CompositorConfig(StrictModel):
     max_objects: Annotated[int, Field(ge=1, le=200)] = 3
     scale_min: Annotated[float, Field(gt=0, le=1)] = 0.15
     scale_max: Annotated[float, Field(gt=0, le=1)] = 0.8
+    aspect: Positive = 1.0
     aspect_jitter: NonNegative = 0.1
     flip_prob: Share = 0.5
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0

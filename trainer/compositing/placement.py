@@ -194,7 +194,7 @@ def _draw_centred(
     """Scale, aspect, flip and rotation, the crop's centre at the origin; shrunk until it fits the scene."""
     side = config.size * exp(rng.uniform(log(config.scale_min), log(config.scale_max)))
     spread = log(1.0 + config.aspect_jitter)
-    stretch = sqrt(shape.width / shape.height * exp(rng.uniform(-spread, spread)))
+    stretch = sqrt(config.aspect * shape.width / shape.height * exp(rng.uniform(-spread, spread)))
     degrees = rng.uniform(-config.rotation_deg, config.rotation_deg)
     flipped = bool(rng.random() < config.flip_prob)
     width, height = side * stretch, side / stretch
