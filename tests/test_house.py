@@ -1,0 +1,40 @@
+"""The house rules that tools can hold: layers, style, types. Slow tools run once each."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[1]
+_BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["lint-imports", "--no-cache"],
+        ["mypy"],
+    ],
+    ids=["style", "format", "layers", "types"],
+)
+def test_the_house_rules_hold(command: list[str]) -> None:
+    tool = _BIN / command[0]
+    if not tool.exists():
+        pytest.skip(f"{command[0]} is not installed beside this python")
+    result = subprocess.run([str(tool), *command[1:]], cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["factory.build", "factory.backgrounds", "shards.inspect", "trainer.run"],
+)
+def test_every_entry_point_teaches_with_examples(module: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0
+    assert f"python -m {module}" in result.stdout
