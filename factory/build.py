@@ -146,6 +146,10 @@ class _Build:
         made += self._trim(home)
         self._commit(complete=True)
         self._note_unreadable()
+        if not self.manifest.records:
+            raise InputError(
+                f"{self.store.location}: no crop kept ({_reasons(self.manifest)}): loosen quality.*"
+            )
         return made
 
     def _tasks(self) -> Iterator[ShardTask]:
@@ -227,22 +231,26 @@ def _index_of(entry: ShardEntry) -> int:
     return int(entry.name.removeprefix("crops-").removesuffix(".tar"))
 
 
-def _summary(manifest: Manifest, out: str, made: int, crops: int | None) -> str:
+def _reasons(manifest: Manifest) -> str:
+    """``345 unsure, 40 empty``, most first."""
     dropped: Counter[str] = Counter()
     for entry in manifest.shards:
         dropped.update(entry.dropped)
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "none"
+
+
+def _summary(manifest: Manifest, out: str, made: int, crops: int | None) -> str:
     seen = sum(entry.seen for entry in manifest.shards)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "none"
     lines = [
         f"{out}: {manifest.records} crops of {seen} images in {len(manifest.shards)} shards, "
         f"{manifest.bytes / 1e6:.1f} MB ({'up to date' if not made else f'{made} shards made'})",
-        f"dropped: {reasons}",
+        f"dropped: {_reasons(manifest)}",
     ]
     if crops is not None and manifest.records < crops:
         lines.append(f"the source ended before {crops} crops: it gave {manifest.records}")
     if crops is not None and manifest.records > crops:
         lines.append(f"the set holds more than the {crops} crops asked: left as it is")
-    if dropped["unreadable"]:
+    if any("unreadable" in entry.dropped for entry in manifest.shards):
         lines.append(f"unreadable images are named in {out}/unreadable.txt")
     return "\n".join(lines)
 

@@ -12,18 +12,23 @@ from factory.quality import solid_box
 from factory.stages import ObjectImage, Segmentation, UInt8Array
 from shards.records import CropRecord
 
+Box = tuple[int, int, int, int]  # xyxy, px, right and bottom exclusive
+
 _FAINT = 3  # opacity below this is noise of the mask or of its coding
 
 
 class CropConfig(StrictModel):
     """How a crop is cut."""
 
-    margin_px: int = Field(4, ge=0, description="kept around the object's box, px of the record")
-    max_side_px: int = Field(256, ge=8, description="larger crops are shrunk to this longest side")
+    margin_px: int = Field(default=4, ge=0, description="kept around the object's box, px of the record")
+    max_side_px: int = Field(default=256, ge=8, description="larger crops are shrunk to this longest side")
     outside: Literal["flat", "keep"] = Field(
-        "flat", description="pixels away from the object: one flat colour (a JPEG half the size), or the photo's own"
+        default="flat",
+        description="pixels away from the object: one flat colour (half the JPEG), or the photo's",
     )
-    feather_px: int = Field(4, ge=0, description="with flat: how far around the opacity the photo's pixels stay")
+    feather_px: int = Field(
+        default=4, ge=0, description="with flat: how far around the object the photo stays"
+    )
 
 
 def cut(
@@ -36,8 +41,8 @@ def cut(
 ) -> CropRecord:
     """The record of one object: tight to its box (opacity >= 128) plus a margin, shrunk when large.
 
-    origin: the image's own, then ``source`` (its name), the scores to four digits, and the frame, in px of the
-    record: ``frame_w``, ``frame_h`` and the place ``frame_x``, ``frame_y`` of the record in it.
+    origin: the image's own, the scores to four digits, and the frame, in px of the record: its size
+    ``frame_w``, ``frame_h`` and the place ``frame_x``, ``frame_y`` of the record in it, all rounded.
     Flat surroundings make a crop's JPEG 1.7 times smaller (2 with the tight cut) and decode 1.5 times faster.
     Raises ValueError for a mask without an object: the gate refuses those.
     """
@@ -50,13 +55,12 @@ def cut(
     pixels, mask = image.image[y0:y1, x0:x1], segmentation.mask[y0:y1, x0:x1]
     if scale < 1:
         size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
-        pixels, mask = (np.asarray(cv2.resize(a, size, interpolation=cv2.INTER_AREA)) for a in (pixels, mask))
+        pixels, mask = (_resize(a, size) for a in (pixels, mask))
     mask = np.where(mask < _FAINT, 0, mask).astype(np.uint8)
     pixels = flatten(pixels, mask, config.feather_px) if config.outside == "flat" else pixels.copy()
     frame = {"frame_w": frame_width, "frame_h": frame_height, "frame_x": x0, "frame_y": y0}
     origin = {
         **image.origin,
-        "source": image.name,
         **{name: round(float(score), 4) for name, score in scores.items()},
         **{name: round(length * scale) for name, length in frame.items()},
     }
@@ -76,13 +80,17 @@ def flatten(pixels: UInt8Array, mask: UInt8Array, feather_px: int) -> UInt8Array
     return np.where(near[..., None] > 0, pixels, flat).astype(np.uint8)
 
 
-def _scale(box: tuple[int, int, int, int], config: CropConfig) -> float:
+def _scale(box: Box, config: CropConfig) -> float:
     """At most 1, so that the box with its margin has the longest side allowed."""
     longest = max(box[2] - box[0], box[3] - box[1])
     return min(1.0, max(1, config.max_side_px - 2 * config.margin_px) / longest)
 
 
-def _widen(box: tuple[int, int, int, int], margin: float, width: int, height: int) -> tuple[int, int, int, int]:
+def _resize(pixels: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _widen(box: Box, margin: float, width: int, height: int) -> Box:
     step = int(margin)
     x0, y0, x1, y1 = box
     return max(0, x0 - step), max(0, y0 - step), min(width, x1 + step), min(height, y1 + step)

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from configs.kinds import StrictModel
+from factory.perceptual_hash import HashIndex, dhash
 from factory.stages import Segmentation, UInt8Array
 
 SOLID = 128  # opacity from which a pixel belongs to the object: for boxes, areas and the gate
@@ -16,20 +17,27 @@ SOLID = 128  # opacity from which a pixel belongs to the object: for boxes, area
 class QualityConfig(StrictModel):
     """Limits of the gate. All but ``min_confidence`` look at the pixels whose opacity is 128 or more."""
 
-    min_area_frac: float = Field(0.04, ge=0, le=1, description="object's area, share of the frame")
-    max_area_frac: float = Field(0.75, ge=0, le=1, description="object's area, share of the frame")
-    min_side_px: int = Field(16, ge=1, description="shorter side of the object's box")
-    min_main_share: float = Field(0.9, ge=0, le=1, description="largest connected part, share of the object's area")
-    max_border_frac: float = Field(0.1, ge=0, le=1, description="share of the object's outline on the photo's border")
-    min_confidence: float = Field(0.5, ge=0, le=1, description="the segmenter's own confidence")
+    min_area_frac: float = Field(default=0.04, ge=0, le=1, description="object's area, share of the frame")
+    max_area_frac: float = Field(default=0.75, ge=0, le=1, description="object's area, share of the frame")
+    min_side_px: int = Field(default=16, ge=1, description="shorter side of the object's box")
+    min_main_share: float = Field(
+        default=0.9, ge=0, le=1, description="largest connected part, share of the object's area"
+    )
+    max_border_frac: float = Field(
+        default=0.1, ge=0, le=1, description="share of the object's outline on the photo's border"
+    )
+    min_confidence: float = Field(default=0.5, ge=0, le=1, description="the segmenter's own confidence")
     duplicate_bits: int | None = Field(
-        4, ge=0, le=64, description="crops whose 64-bit difference hashes differ in at most so many bits are one; null: off"
+        default=4,
+        ge=0,
+        le=64,
+        description="crops whose hashes differ in at most so many of 64 bits are one; null: off",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """keep: whether the crop goes into the set. reason: a short stable name when not. scores: what was measured."""
+    """keep: whether the crop goes into the set. reason: a short stable name when not. scores: as measured."""
 
     keep: bool
     reason: str = ""
@@ -40,12 +48,15 @@ def judge(segmentation: Segmentation, config: QualityConfig) -> Verdict:
     """Keep the crop, or the first of these reasons that holds:
 
     ``empty``, ``too_small``, ``too_large``, ``fragmented``, ``touches_border``, ``unsure``.
-    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1.
+    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1. A mask that is
+    the whole frame by choice is kept.
     """
     box = solid_box(segmentation.mask)
     if box is None:
         return Verdict(False, "empty", {"confidence": segmentation.confidence})
     scores = _measure(segmentation)
+    if segmentation.is_whole:
+        return Verdict(True, scores=scores)
     side_px = min(box[2] - box[0], box[3] - box[1])
     refusals = {
         "too_small": scores["area_frac"] < config.min_area_frac or side_px < config.min_side_px,
@@ -59,7 +70,7 @@ def judge(segmentation: Segmentation, config: QualityConfig) -> Verdict:
 
 
 def solid_box(mask: UInt8Array) -> tuple[int, int, int, int] | None:
-    """Tight xyxy box, px, right and bottom exclusive, of the pixels with opacity 128 or more; None without any."""
+    """Tight xyxy box, px, right and bottom exclusive, of the opacities of 128 or more; None without any."""
     rows, columns = (np.flatnonzero((mask >= SOLID).any(axis=axis)) for axis in (1, 0))
     if rows.size == 0:
         return None
@@ -91,31 +102,18 @@ def _border_frac(solid: UInt8Array) -> float:
 class DuplicateGate:
     """Remembers the crops that it has let through and refuses those that look the same (``near_duplicate``).
 
-    The hash is a 64-bit difference hash: the crop as 9x8 grey pixels, one bit for each that is brighter than its
-    left neighbour. What it refuses depends on the order, so it must see the crops in theirs.
+    What it refuses depends on the order, so it must see the crops in theirs.
     """
 
     def __init__(self, bits: int) -> None:
+        """bits: of the 64 of `dhash`, that two crops taken for one differ in at most."""
         self.bits = bits
-        self._seen = np.zeros(256, np.uint64)  # doubled when full
-        self._count = 0
+        self._seen = HashIndex()
 
-    def is_duplicate(self, image_crop: UInt8Array) -> bool:
-        """Whether a crop seen before differs in at most ``bits`` bits; a new one is remembered."""
-        code = difference_hash(image_crop)
-        differing = np.bitwise_count(self._seen[: self._count] ^ code)
-        if (differing <= self.bits).any():
+    def is_duplicate(self, crop: UInt8Array) -> bool:
+        """Whether an RGB crop (H, W, 3) is near one let through before; if not, it is remembered."""
+        code = dhash(crop)
+        if self._seen.is_near(code, self.bits):
             return True
-        if self._count == len(self._seen):
-            self._seen = np.concatenate([self._seen, np.zeros_like(self._seen)])
-        self._seen[self._count] = code
-        self._count += 1
+        self._seen.add(code)
         return False
-
-
-def difference_hash(image: UInt8Array) -> np.uint64:
-    """64-bit difference hash of an RGB image (H, W, 3), any size."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    small = np.asarray(cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA))
-    bits = small[:, 1:] > small[:, :-1]  # (8, 8)
-    return np.uint64(int.from_bytes(np.packbits(bits).tobytes(), "big"))

@@ -35,10 +35,12 @@ class Unreadable:
 class Segmentation:
     """Where the object is. mask: uint8 (H, W) opacity 0..255, of the image's size.
     confidence: 0..1, how sure the segmenter is, without labels; each segmenter says how it is measured.
+    is_whole: the frame itself is taken for the object, by choice; the gate lets it pass.
     """
 
     mask: UInt8Array  # (H, W)
     confidence: float
+    is_whole: bool = False
 
 
 class ObjectSource(Protocol):

@@ -1,8 +1,8 @@
 """GrabCut without a person: a prior takes the place of the drawn box.
 
-Rother, Kolmogorov and Blake 2004, "GrabCut", as OpenCV does it. The prior assumes a photo of one object: it is
-near the centre and its colours differ from those along the frame. A frame of background fixes the colour models;
-it is released for a last cut, so that an object which leaves the photo is seen to touch the border.
+Rother, Kolmogorov and Blake 2004, "GrabCut", as OpenCV does it. The prior assumes a photo of one object: it
+is near the centre and its colours differ from those along the frame. A frame of background fixes the colour
+models; it is released for a last cut, so that an object which leaves the photo is seen to touch the border.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,21 +19,40 @@ from factory.stages import ObjectImage, Scalar, Segmentation, SegmenterConfig, U
 FloatArray = npt.NDArray[np.float32]
 
 _MIN_SIDE_PX = 5  # below this no frame and no centre can be told apart
+_NO_BOX = (0, 0, 0, 0)  # OpenCV reads the labels in its place
 
 
 class GrabCutConfig(SegmenterConfig):
     """Settings of GrabCut. Fractions of a side or of the area are those of the working image."""
 
     kind: Literal["grabcut"] = "grabcut"
-    side_px: int = Field(160, ge=16, le=1024, description="longest side of the working image; time is its square")
-    rounds: int = Field(5, ge=1, le=20, description="alternations of colour models and cut")
-    margin_frac: float = Field(0.04, ge=0, le=0.3, description="frame of sure background, share of each side")
-    prior_frac: float = Field(0.7, gt=0, description="sigma of the centre prior, share of half a side")
-    seed_frac: float = Field(0.3, gt=0, lt=1, description="share of the area first taken for the object")
-    border_contrast: bool = Field(True, description="seeds also differ in colour from the frame; off: centre only")
-    island_frac: float = Field(0.2, ge=0, le=1, description="islands smaller than this share of the largest go")
-    convex: bool = Field(False, description="fill the convex hull: brings back the wheels and windows of a car")
-    reach_px: int = Field(6, ge=0, description="length of thin parts that stay (tail, beak, legs; twigs too), working px")
+    side_px: int = Field(
+        default=160, ge=16, le=1024, description="longest side of the working image; time is its square"
+    )
+    rounds: int = Field(default=5, ge=1, le=20, description="alternations of colour models and cut")
+    margin_frac: float = Field(
+        default=0.04, ge=0, le=0.3, description="frame of sure background, share of each side"
+    )
+    prior_frac: float = Field(
+        default=0.7, gt=0, description="sigma of the centre prior, share of half a side"
+    )
+    seed_frac: float = Field(
+        default=0.3, gt=0, lt=1, description="share of the area first taken for the object"
+    )
+    border_contrast: bool = Field(
+        default=True, description="seeds also differ in colour from the frame; off: centre only"
+    )
+    island_frac: float = Field(
+        default=0.2, ge=0, le=1, description="islands smaller than this share of the largest go"
+    )
+    convex: bool = Field(
+        default=False, description="fill the convex hull: a car gets its wheels and windows back"
+    )
+    reach_px: int = Field(
+        default=6,
+        ge=0,
+        description="length of thin parts that stay (tail, beak, legs; twigs too), working px",
+    )
 
     def open(self, home: Path) -> "GrabCutSegmenter":
         """The segmenter; ``home`` is not used."""
@@ -43,15 +62,16 @@ class GrabCutConfig(SegmenterConfig):
 class GrabCutSegmenter:
     """One cut an image, each on its own.
 
-    Confidence: 1 minus the Bhattacharyya coefficient of the Lab colour histograms inside the mask and in a ring
-    around it (a tenth of the longest side wide). 1 when inside and outside share no colour, 0 when they are alike.
+    Confidence: 1 minus the Bhattacharyya coefficient of the Lab colour histograms inside the mask and in a
+    ring around it (a tenth of the longest side wide): 1 when the two share no colour, 0 when they are alike
+    or there is no ring.
     """
 
     def __init__(self, config: GrabCutConfig) -> None:
         self.config = config
 
     def segment(self, images: Sequence[ObjectImage]) -> list[Segmentation]:
-        """Masks in the order of the images. An image in which nothing is found has an empty mask, confidence 0."""
+        """Masks in the order of the images; empty, with confidence 0, where nothing is found."""
         return [self._segment(i.image) for i in images]
 
     def identity(self) -> Mapping[str, Scalar]:
@@ -69,25 +89,25 @@ class GrabCutSegmenter:
 
 
 def cut_out(image: UInt8Array, config: GrabCutConfig) -> UInt8Array:
-    """The object, 0 or 1, uint8 (H, W), of an RGB image (H, W, 3); all 0 where the prior leaves nothing to cut."""
+    """The object, 0 or 1, uint8 (H, W), of an RGB image (H, W, 3); all 0 where the prior finds nothing."""
     if min(image.shape[:2]) < _MIN_SIDE_PX:
         return np.zeros(image.shape[:2], np.uint8)
-    lab = cv2.cvtColor(cv2.bilateralFilter(image, 5, 25, 3), cv2.COLOR_RGB2LAB)
+    lab = _rgb_to_lab(np.asarray(cv2.bilateralFilter(image, 5, 25, 3), np.uint8))
     labels = seed_labels(lab, config)
     if not (labels & 1).any() or (labels & 1).all():  # OpenCV refuses a colour model without pixels
         return np.zeros(image.shape[:2], np.uint8)
-    # The colour models start from k-means, which draws from OpenCV's own generator: seeded anew for each image,
-    # a mask depends on nothing but its image, whatever this process has cut before.
+    # The colour models start from k-means, which draws from OpenCV's own generator: seeded anew for each
+    # image, a mask depends on nothing but its image, whatever this process has cut before.
     cv2.setRNGSeed(0)
     back, fore = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's layout of five Gaussians
-    cv2.grabCut(lab, labels, None, back, fore, config.rounds, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(lab, labels, _NO_BOX, back, fore, config.rounds, cv2.GC_INIT_WITH_MASK)
     labels[labels == cv2.GC_BGD] = cv2.GC_PR_BGD
-    cv2.grabCut(lab, labels, None, back, fore, 1, cv2.GC_EVAL_FREEZE_MODEL)
+    cv2.grabCut(lab, labels, _NO_BOX, back, fore, 1, cv2.GC_EVAL_FREEZE_MODEL)
     return np.asarray(labels & 1, np.uint8)
 
 
 def seed_labels(lab: UInt8Array, config: GrabCutConfig) -> UInt8Array:
-    """GrabCut's first labels, uint8 (H, W): sure background on the frame, probable object where the prior is high."""
+    """GrabCut's first labels, uint8 (H, W): the frame is background, the prior's peak probably the object."""
     height, width = lab.shape[:2]
     score = _centre(height, width, config.prior_frac)
     if config.border_contrast:
@@ -104,8 +124,8 @@ def seed_labels(lab: UInt8Array, config: GrabCutConfig) -> UInt8Array:
 def border_contrast(lab: UInt8Array) -> FloatArray:
     """How far each pixel's colour is from the photo's four sides, float32 (H, W).
 
-    Each side's strip is one Gaussian; the distance is the sum of the two smallest Mahalanobis distances, so that
-    an object which leaves the photo at one side, or even at two, still differs from the others.
+    Each side's strip is one Gaussian; the distance is the sum of the two smallest Mahalanobis distances, so
+    that an object which leaves the photo at one side, or even at two, still differs from the others.
     """
     strip = max(2, round(0.08 * max(lab.shape[:2])))
     pixels = lab.astype(np.float32)
@@ -117,7 +137,7 @@ def border_contrast(lab: UInt8Array) -> FloatArray:
 
 def _mahalanobis(pixels: FloatArray, sample: FloatArray) -> FloatArray:
     centre = sample.mean(axis=0)
-    covariance = np.cov(sample.T) + 25 * np.eye(3)  # 5 grey levels of noise: a flat side is not infinitely sure
+    covariance = np.cov(sample.T) + 25 * np.eye(3)  # 5 grey levels of noise: no side is perfectly flat
     whiten = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
     return np.asarray(np.linalg.norm((pixels - centre) @ whiten, axis=2), np.float32)
 
@@ -130,9 +150,10 @@ def _centre(height: int, width: int, sigma: float) -> FloatArray:
 def clean(found: UInt8Array, island_frac: float, reach_px: int) -> UInt8Array:
     """Small islands and what hangs on by long threads dropped, holes filled. 0 or 1, uint8 (H, W)."""
     cross = np.asarray(cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    kept = _drop_islands(cv2.morphologyEx(found, cv2.MORPH_OPEN, cross), island_frac)
+    opened = np.asarray(cv2.morphologyEx(found, cv2.MORPH_OPEN, cross), np.uint8)
+    kept = _drop_islands(opened, island_frac)
     for _ in range(reach_px):
-        kept = cv2.dilate(kept, cross) & found
+        kept = np.asarray(cv2.dilate(kept, cross), np.uint8) & found
     padded = cv2.copyMakeBorder(1 - kept, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     outside = np.asarray(cv2.connectedComponents(padded, connectivity=4)[1])
     return np.asarray(outside[1:-1, 1:-1] != outside[0, 0], np.uint8)
@@ -150,7 +171,8 @@ def fill_hull(mask: UInt8Array) -> UInt8Array:
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         return mask
-    return np.asarray(cv2.fillConvexPoly(np.zeros_like(mask), cv2.convexHull(np.vstack(contours)), 1), np.uint8)
+    hull = cv2.convexHull(np.vstack(contours))
+    return np.asarray(cv2.fillConvexPoly(np.zeros_like(mask), hull, 1), np.uint8)
 
 
 def soften(found: UInt8Array, width: int, height: int) -> UInt8Array:
@@ -165,10 +187,10 @@ def colour_contrast(image: UInt8Array, found: UInt8Array) -> float:
     """Confidence 0..1 of a mask of 0 and 1 on an RGB image, see `GrabCutSegmenter`."""
     reach = max(1, max(found.shape) // 10)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    ring = cv2.dilate(found, disc) - found
+    ring = np.asarray(cv2.dilate(found, disc), np.uint8) - found
     if not ring.any():
         return 0.0
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    lab = _rgb_to_lab(image)
     inside, outside = (_histogram(lab, where) for where in (found, ring))
     return float(np.clip(1 - np.sqrt(inside * outside).sum(), 0, 1))
 
@@ -176,6 +198,10 @@ def colour_contrast(image: UInt8Array, found: UInt8Array) -> float:
 def _histogram(lab: UInt8Array, where: UInt8Array) -> FloatArray:
     counts = cv2.calcHist([lab], [0, 1, 2], where, [8, 12, 12], [0, 256, 64, 192, 64, 192])
     return np.asarray(counts / max(1.0, float(counts.sum())), np.float32)
+
+
+def _rgb_to_lab(image: UInt8Array) -> UInt8Array:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), np.uint8)
 
 
 def _shrink(image: UInt8Array, side_px: int) -> UInt8Array:

@@ -14,7 +14,7 @@ class WholeSegmenter:
 
     def segment(self, images: Sequence[ObjectImage]) -> list[Segmentation]:
         """Full masks in the order of the images."""
-        return [Segmentation(np.full(i.image.shape[:2], 255, np.uint8), 1.0) for i in images]
+        return [Segmentation(np.full(i.image.shape[:2], 255, np.uint8), 1.0, is_whole=True) for i in images]
 
     def identity(self) -> Mapping[str, Scalar]:
         """Nothing besides the config."""
@@ -22,7 +22,7 @@ class WholeSegmenter:
 
 
 class WholeConfig(SegmenterConfig):
-    """No settings. Its masks touch the border: the gate must allow ``max_border_frac: 1, max_area_frac: 1``."""
+    """No settings. Its masks say that they are whole, and the gate lets them through."""
 
     kind: Literal["whole"] = "whole"
 

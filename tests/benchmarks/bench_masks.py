@@ -1,81 +1,93 @@
-"""How well label-free masks box birds: IoU of each kind's boxes against the true ones of CUB-200-2011.
+"""How well masks made without labels box birds: IoU of their boxes with the true ones of CUB-200-2011.
 
-``python tests/benchmarks/bench_masks.py --root CUB_FOLDER [--sheet out.png] [segmenter.key=value | quality.key=value ...]``
-Images are judged by the gate first; the table gives what is kept and how well it fits.
+Run by hand: ``python tests/benchmarks/bench_masks.py CUB_FOLDER [KIND ...] [--set KEY=VALUE ...]``, for
+example ``grabcut --set segmenter.rounds=3 quality.min_confidence=0.6``; settings hold for every kind named.
+Each kind has two rows: all photos, and those that the gate keeps. Times are of one thread.
 """
 
 import argparse
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import SerializeAsAny
 
-from factory.quality import QualityConfig, Verdict, judge, solid_box
-from factory.segmenters.grabcut import GrabCutConfig
-from factory.segmenters.whole import WholeConfig
-from factory.stages import ObjectImage, Segmenter
+from configs.kinds import StrictModel, one_of
+from configs.load import apply_overrides, validated
+from factory.quality import QualityConfig, judge, solid_box
+from factory.stages import ObjectImage, SegmenterConfig
 
 Box = tuple[float, float, float, float]
+
+
+class Trial(StrictModel):
+    """What is measured."""
+
+    segmenter: Annotated[SegmenterConfig, SerializeAsAny(), one_of("factory.segmenters", SegmenterConfig)]
+    quality: QualityConfig = QualityConfig()
 
 
 def read_cub(root: Path) -> list[tuple[ObjectImage, Box]]:
     """Photos with their true xyxy boxes, px."""
     names = dict(line.split() for line in (root / "images.txt").read_text().splitlines())
-    found = []
+    photos = []
     for line in (root / "bounding_boxes.txt").read_text().splitlines():
         key, *numbers = line.split()
         x, y, width, height = map(float, numbers)
         pixels = cv2.cvtColor(cv2.imread(str(root / "images" / names[key])), cv2.COLOR_BGR2RGB)
-        found.append((ObjectImage(names[key], np.asarray(pixels, np.uint8)), (x, y, x + width, y + height)))
-    return found
+        photos.append((ObjectImage(names[key], np.asarray(pixels, np.uint8)), (x, y, x + width, y + height)))
+    return photos
 
 
-def iou(a: Box, b: Box) -> float:
+def iou(one: Box, other: Box) -> float:
     """Intersection over union of two xyxy boxes."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
     shared = max(0.0, width) * max(0.0, height)
-    total = sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
+    total = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return shared / (total - shared)
 
 
-def measure(
-    kind: str, segmenter: Segmenter, photos: list[tuple[ObjectImage, Box]], quality: QualityConfig
-) -> None:
-    """Print one line of the table."""
-    started = time.process_time()
+def print_row(name: str, fits: np.ndarray, rest: str) -> None:
+    """Mean IoU and how many boxes reach 0.5 and 0.75."""
+    shares = (
+        f"{fits.mean():8.3f} {np.mean(fits >= 0.5):7.1%} {np.mean(fits >= 0.75):7.1%}" if len(fits) else ""
+    )
+    print(f"{name:16} {len(fits):6} {shares:24}  {rest}")
+
+
+def measure(trial: Trial, photos: list[tuple[ObjectImage, Box]]) -> None:
+    """Print a kind's two rows."""
+    segmenter = trial.segmenter.open(Path())
+    started_s = time.process_time()
     masks = [segmenter.segment([photo])[0] for photo, _ in photos]
-    spent_ms = (time.process_time() - started) / len(photos) * 1000
-    verdicts: list[Verdict] = [judge(mask, quality) for mask in masks]
-    fits = np.array(
-        [iou(solid_box(m.mask) or (0, 0, 0, 0), box) for m, (_, box) in zip(masks, photos, strict=True)]
-    )
-    kept = fits[[v.keep for v in verdicts]]
-    reasons = ", ".join(
-        f"{name} {count}" for name, count in Counter(v.reason for v in verdicts if v.reason).items()
-    )
-    print(
-        f"{kind:8} {len(kept):4}/{len(photos)} kept, mean IoU {kept.mean():.3f}, >= 0.5: {(kept >= 0.5).mean():.1%}, "
-        f">= 0.75: {(kept >= 0.75).mean():.1%}; all {fits.mean():.3f}; {spent_ms:.0f} ms an image; dropped: {reasons}"
-    )
+    spent_ms = (time.process_time() - started_s) / len(photos) * 1000
+    boxes = (solid_box(found.mask) or (0, 0, 0, 0) for found in masks)
+    fits = np.array([iou(box, true) for box, (_, true) in zip(boxes, photos, strict=True)])
+    verdicts = [judge(found, trial.quality) for found in masks]
+    reasons = Counter(verdict.reason for verdict in verdicts if not verdict.keep).most_common()
+    dropped = ", ".join(f"{reason} {count}" for reason, count in reasons)
+    print_row(f"{trial.segmenter.kind}, all", fits, f"{spent_ms:.1f} ms a photo")
+    print_row(f"{trial.segmenter.kind}, kept", fits[[verdict.keep for verdict in verdicts]], dropped)
 
 
 def main() -> None:
-    """Measure both kinds that need no weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="CUB-200-2011's folder, with images.txt")
-    parser.add_argument("settings", nargs="*", help="segmenter.KEY=VALUE or quality.KEY=VALUE")
+    """Measure the kinds named, or the two that need no weights."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", type=Path, metavar="CUB_FOLDER", help="the folder that holds images.txt")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="default: grabcut whole")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="settings")
     arguments = parser.parse_args()
-    chosen: dict[str, dict[str, str]] = {"segmenter": {}, "quality": {}}
-    for setting in arguments.settings:
-        place, _, value = setting.partition("=")
-        chosen[place.split(".")[0]][place.split(".")[1]] = value
+    cv2.setNumThreads(1)
     photos = read_cub(arguments.root)
-    everything = QualityConfig(max_area_frac=1, max_border_frac=1)
-    measure("whole", WholeConfig().open(arguments.root), photos, everything)
-    grabcut = GrabCutConfig.model_validate(chosen["segmenter"])
-    measure("grabcut", grabcut.open(arguments.root), photos, QualityConfig.model_validate(chosen["quality"]))
+    print(f"{'':16} {'photos':>6} {'mean IoU':>8} {'>= 0.5':>7} {'>= 0.75':>7}")
+    for kind in arguments.kinds or ["grabcut", "whole"]:
+        settings = apply_overrides({"segmenter": {"kind": kind}}, arguments.settings)
+        measure(validated(Trial, settings, kind), photos)
 
 
 if __name__ == "__main__":

@@ -165,3 +165,26 @@ def test_the_resolved_recipe_is_written_into_the_set(recipe, tmp_path) -> None:
     out = tmp_path / "set"
     main([*recipe, "--out", str(out), "--ray", "off"])
     assert "kind: grabcut" in (out / "recipe.yaml").read_text()
+
+
+def test_naive_pasting_keeps_whole_photos(recipe, tmp_path) -> None:
+    out = tmp_path / "whole"
+    main([*recipe, "--out", str(out), "--ray", "off", "segmenter.kind=whole"])
+    crop = ShardSet.open(out)[0]
+    assert crop.image.shape == (96, 96, 3)
+    assert crop.mask.min() == 255
+
+
+def test_a_gate_that_keeps_nothing_is_an_error_with_the_reasons(recipe, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"no crop kept \(39 too_large, 1 unreadable\): loosen quality"):
+        main(
+            [
+                *recipe,
+                "--out",
+                str(tmp_path / "none"),
+                "--ray",
+                "off",
+                "quality.max_area_frac=0.001",
+                "quality.min_area_frac=0",
+            ]
+        )
