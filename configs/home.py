@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from configs.errors import InputError
+from configs.kinds import did_you_mean
+
 
 def find_home() -> Path:
     """The folder that holds ``data/`` and ``runs/``."""
@@ -17,10 +20,18 @@ def locate(path: Path, home: Path, below: str = "") -> Path:
     return home / below / path
 
 
-def packaged(folder: str, name: str) -> Path | None:
-    """The YAML file of that name that ships in ``configs/folder``, or None."""
+def find_config(folder: str, name: str, what: str) -> Path:
+    """The YAML file of that name that ships in ``configs/folder``, or the file that ``name`` names.
+
+    Raises InputError, with a did-you-mean, when it is neither; ``what`` says what was looked for.
+    """
     path = Path(__file__).parent / folder / f"{name}.yaml"
-    return path if path.is_file() else None
+    if path.is_file():
+        return path
+    if not name.endswith((".yaml", ".yml")):
+        hint = did_you_mean(name, packaged_names(folder))
+        raise InputError(f"no {what} {hint} (or name a file: {what}.yaml)")
+    return Path(name)
 
 
 def packaged_names(folder: str) -> list[str]:

@@ -108,7 +108,7 @@ def _connect(address: str, workers: int | None) -> None:
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its workers are ended while they write, at times
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # quiet when a job is ended early
     if address == "local":
         cores = workers or len(os.sched_getaffinity(0))
         ray.init(

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny
 
-from configs.errors import InputError
-from configs.home import packaged, packaged_names
-from configs.kinds import StrictModel, did_you_mean, one_of
+from configs.home import find_config
+from configs.kinds import StrictModel, one_of
 from configs.load import apply_overrides, read_yaml, validated
 from factory.crops import CropConfig
 from factory.quality import QualityConfig
@@ -32,14 +31,8 @@ class Recipe(StrictModel):
 
 def load_recipe(name: str, overrides: Sequence[str]) -> Recipe:
     """The packaged recipe of a class, or a YAML file's, with overrides. Raises InputError."""
-    path = packaged("classes", name)
-    if path is None and name.endswith((".yaml", ".yml")):
-        path = Path(name)
-    if path is None:
-        hint = did_you_mean(name, packaged_names("classes"))
-        raise InputError(f"no recipe for class {hint} (or name a file: --class my-class.yaml)")
-    place = f"class {name}"
-    return validated(Recipe, apply_overrides(read_yaml(path), overrides), place)
+    path = find_config("classes", name, "class")
+    return validated(Recipe, apply_overrides(read_yaml(path), overrides), f"class {name}")
 
 
 def recipe_identity(recipe: Recipe, source: ObjectSource, segmenter: Segmenter) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import torch
 
 from configs.entry import run
 from configs.errors import InputError
-from configs.home import find_home, packaged, packaged_names
-from configs.kinds import did_you_mean
+from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
 from shards.reader import ShardSet
@@ -65,15 +64,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def load_experiment(name: str, overrides: list[str]) -> ExperimentConfig:
     """A packaged experiment, or a YAML file's, with overrides. Raises InputError."""
-    path = packaged("runs", name)
-    if path is None and name.endswith((".yaml", ".yml")):
-        path = Path(name)
-    if path is None:
-        hint = did_you_mean(name, packaged_names("runs"))
-        raise InputError(f"no run named {hint} (or name a file: my-run.yaml)")
+    path = find_config("runs", name, "run")
     data = apply_overrides(read_yaml(path), overrides)
     data.setdefault("name", path.stem)
-    return validated(ExperimentConfig, data, str(path) if path.parent == Path() else f"run {name}")
+    return validated(ExperimentConfig, data, f"run {name}")
 
 
 class Experiment:
@@ -131,8 +125,8 @@ class Experiment:
         write_text(self.out / "table.md", self.table() + "\n")
 
     def table(self) -> str:
-        """Test AP50 in percent, mean ± std over the seeds."""
-        return score_table(self.config, self.scores_of)
+        """Test AP50 (VOC) and AP (COCO) in percent, mean ± std over the seeds."""
+        return "\n\n".join(score_table(self.config, self.scores_of, metric) for metric in ("AP50", "AP"))
 
     def scores_of(self, cell: Cell) -> dict[str, Any] | None:
         """A cell's scores, or None while it is not done."""

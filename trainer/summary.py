@@ -17,19 +17,21 @@ _SHOWN = 24
 _NAMES = {"scratch": "from scratch", "finetune": "pretrained, finetuned", "mixed": "mixed"}
 
 
-def score_table(config: ExperimentConfig, scores_of: Callable[[Cell], dict[str, Any] | None]) -> str:
-    """A Markdown table of test AP50 in percent, mean ± std (n - 1) over the seeds; – where none is done."""
+def score_table(
+    config: ExperimentConfig, scores_of: Callable[[Cell], dict[str, Any] | None], metric: str
+) -> str:
+    """A Markdown table of a test metric in percent, mean ± std (n - 1) over the seeds; – where none is."""
 
     def entry(phase: Any, amount: int) -> str:
         found = [scores_of(Cell(phase, amount, seed)) for seed in config.seeds]
-        values = [100 * scores["AP50"] for scores in found if scores is not None]
+        values = [100 * scores[metric] for scores in found if scores is not None]
         if not values:
             return "–"
         spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
         return f"{np.mean(values):.1f}{spread}"
 
     columns = [phase for phase in config.phases if phase != "pretrain"]
-    rows = [["real photos", *(_NAMES[phase] for phase in columns)]]
+    rows = [[f"{metric}, real photos", *(_NAMES[phase] for phase in columns)]]
     if "pretrain" in config.phases:
         rows.append(
             ["0 (pretrained only)", *(entry("pretrain", 0) if p == "finetune" else "" for p in columns)]

