@@ -157,7 +157,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
     whole = path.read_bytes()
     for length in (0, 5, len(whole) // 2, len(whole) - 3):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="not a weight file.*wanted ReDO's mask network"):
+        with pytest.raises(InputError, match=r"not a weight file.*wanted ReDO's mask network"):
             load_mask_network(path)
 
 
