@@ -15,8 +15,8 @@ from torch import Tensor
 from configs.errors import InputError
 from configs.home import locate
 
-# What the loaders raise on a file of another kind, which they read as if it were one of theirs. OSError: torch
-# seeks to before the start of a truncated archive.
+# What the loaders raise on a file of another kind, which they read as if it were one of theirs.
+# OSError: on a truncated archive torch seeks to before its start.
 _LOADER_ERRORS = (
     OSError,
     *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError, RuntimeError, ValueError),
