@@ -9,9 +9,10 @@ import torch
 
 from configs.entry import run
 from configs.errors import InputError
-from configs.home import find_config, find_home, packaged_names
+from configs.home import find_config, find_home, locate, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
+from shards.manifest import Kind
 from shards.reader import ShardSet
 from trainer.checkpoint import load_checkpoint, write_text
 from trainer.dataset import BoxedImage, nested_subset
@@ -79,8 +80,8 @@ class Experiment:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.crops = CropCollection([ShardSet.open(_at_home(place, home)) for place in config.crops])
-        self.backgrounds = ShardSet.open(_at_home(config.backgrounds, home))
+        self.crops = CropCollection([_open_set(place, "crops", home) for place in config.crops])
+        self.backgrounds = _open_set(config.backgrounds, "backgrounds", home)
         self.classes = config.classes or self.crops.classes
         self.label_ids = {name: number for number, name in enumerate(self.classes, start=1)}
         self.photos = config.dataset.read(config.train_split, self.classes, home)
@@ -194,11 +195,13 @@ def _kept(folder: Path, keep: str) -> Path:
     return folder / "checkpoints" / f"{keep}.pt"
 
 
-def _at_home(place: str, home: Path) -> str:
-    """A URL or an existing folder as it is, else the folder under home."""
-    if "://" in place or Path(place).exists():
-        return place
-    return str(home / place)
+def _open_set(place: str, kind: Kind, home: Path) -> ShardSet:
+    """The set at a URL, at an existing folder, or at that folder under home. Raises InputError, ShardError."""
+    found = ShardSet.open(place if "://" in place else locate(Path(place), home))
+    if found.manifest.kind != kind or not len(found):
+        held = f"{len(found)} {found.manifest.kind}"
+        raise InputError(f"{kind}: {found.store.location} holds {held}, wanted a set of {kind}")
+    return found
 
 
 if __name__ == "__main__":

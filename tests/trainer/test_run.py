@@ -75,6 +75,11 @@ def test_mistakes_are_named_before_anything_is_trained(arguments, tmp_path, over
     assert not (tmp_path / "run").exists()
 
 
+def test_swapped_sets_are_refused(arguments, sets) -> None:
+    with pytest.raises(InputError, match=r"crops: .* holds 8 backgrounds, wanted a set of crops"):
+        main([*arguments, f"crops=[{sets[1]}]"])
+
+
 def test_a_missing_config_and_an_unknown_name_are_refused() -> None:
     with pytest.raises(InputError, match=r"gone\.yaml: no such configuration file"):
         main(["gone.yaml"])
