@@ -6,7 +6,6 @@ index alone. The workers write the tars; the caller enters them in the manifest.
 
 import logging
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -77,6 +76,7 @@ def _run_on_ray(
     from ray.exceptions import RayTaskError
 
     _connect(address, workers)
+    running: dict[Any, Any] = {}
     try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         count = workers or max(1, int(resources.get("CPU", 1)))
@@ -84,11 +84,9 @@ def _run_on_ray(
         queue = iter(tasks)
         first = list(islice(queue, count * _QUEUED_PER_ACTOR))
         actors = [maker.remote(recipe, home, location) for _ in range(min(count, len(first)))]
-        running: dict[Any, Any] = {}
-        waiting = deque(first)
-        while waiting and len(running) < len(first):
-            actor = actors[len(running) % len(actors)]
-            running[actor.make.remote(waiting.popleft())] = actor
+        for place, task in enumerate(first):
+            actor = actors[place % len(actors)]
+            running[actor.make.remote(task)] = actor
         while running:
             ready, _ = ray.wait(list(running), num_returns=1)
             actor = running.pop(ready[0])
@@ -97,6 +95,8 @@ def _run_on_ray(
                 running[actor.make.remote(task)] = actor
             yield result
     except RayTaskError as error:
+        if running:  # let the others end what they write
+            ray.wait(list(running), num_returns=len(running), timeout=60)
         if isinstance(error.cause, (InputError, ShardError, OSError)):
             raise error.cause from None
         raise
@@ -108,7 +108,6 @@ def _connect(address: str, workers: int | None) -> None:
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # quiet when a job is ended early
     if address == "local":
         cores = workers or len(os.sched_getaffinity(0))
         ray.init(

@@ -196,7 +196,7 @@ def _kept(folder: Path, keep: str) -> Path:
 
 
 def _open_set(place: str, kind: Kind, home: Path) -> ShardSet:
-    """The set at a URL, at an existing folder, or at that folder under home. Raises InputError, ShardError."""
+    """The set at a URL, an existing folder, or that folder under home. Raises InputError, ShardError."""
     found = ShardSet.open(place if "://" in place else locate(Path(place), home))
     if found.manifest.kind != kind or not len(found):
         held = f"{len(found)} {found.manifest.kind}"
