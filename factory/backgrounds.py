@@ -9,19 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
 from configs.entry import run
 from configs.errors import InputError
+from factory.output_set import claim_set, describe_drops, drops_of
 from factory.perceptual_hash import HashIndex, dhash
 from factory.photo_sets import KINDS, Candidate, candidates_identity, find_candidates
 from factory.photos import UnreadablePhoto, read_photo
 from factory.stages import UInt8Array
 from shards.errors import ShardError
-from shards.manifest import Manifest, ShardEntry, find_manifest, fingerprint_of, shard_name, write_manifest
+from shards.manifest import Manifest, ShardEntry, shard_name, write_manifest
 from shards.records import BackgroundRecord
 from shards.store import Store, open_store
 from shards.writer import write_shard
@@ -105,35 +105,11 @@ def build(settings: BackgroundSettings, root: Path, annotations: Path | None, ou
         "source": candidates_identity(candidates),
     }
     store = open_store(out)
-    manifest = _claimed(store, settings, recipe)
-    if manifest.complete and all(store.exists(entry.name) for entry in manifest.shards):
+    manifest = claim_set(store, "backgrounds", settings.exclude, recipe)
+    if manifest.complete:
         return _summary(manifest, store.location, made=0)
     filled, made = _fill(store, manifest, settings, candidates)
     return _summary(filled, store.location, made)
-
-
-def _claimed(store: Store, settings: BackgroundSettings, recipe: Mapping[str, Any]) -> Manifest:
-    """The manifest at the store: the one there when the recipe is the same, else a new and empty one."""
-    manifest = find_manifest(store)
-    fingerprint = fingerprint_of(recipe)
-    if manifest is None:
-        foreign = [name for name in store.names() if not name.startswith("backgrounds-")]
-        if foreign:
-            raise InputError(f"{store.location}: holds {foreign[0]}, wanted a new or empty folder")
-        manifest = Manifest(
-            "backgrounds", settings.exclude, fingerprint_of(recipe), recipe, (), complete=False
-        )
-    elif manifest.kind != "backgrounds":
-        raise InputError(f"{store.location}: holds {manifest.kind}, wanted another --out for backgrounds")
-    elif manifest.shards and manifest.fingerprint != fingerprint:
-        from factory.recipe import describe_differences
-
-        differences = describe_differences(manifest.recipe, recipe)
-        raise InputError(f"{store.location}: made by another recipe ({differences}), wanted another --out")
-    store.remove_stale_temporaries()
-    if manifest is None or not manifest.shards:
-        return Manifest("backgrounds", settings.exclude, fingerprint, recipe, (), complete=False)
-    return manifest
 
 
 def _fill(
@@ -143,14 +119,14 @@ def _fill(
 
     All photos are looked at again, since a photo may be a near-duplicate of any before it.
     """
-    there = {entry.name: entry for entry in manifest.shards if store.exists(entry.name)}
+    there = {entry.name: entry for entry in manifest.shards}
     num_kept = len(there)
     write_manifest(store, _entered(manifest, there, complete=False))
     for index, batch in enumerate(_batches(settings, candidates)):
         name = shard_name("backgrounds", index)
         if not batch.records:
             raise InputError(
-                f"{store.location}: no photo of {batch.seen} is left ({_reasons(batch.dropped)})"
+                f"{store.location}: no photo of {batch.seen} is left ({describe_drops(batch.dropped)})"
             )
         if name not in there:
             there[name] = write_shard(store, name, batch.records, dropped=batch.dropped, seen=batch.seen)
@@ -208,20 +184,13 @@ def _note(message: str) -> None:
     print(f"note: {message}", file=sys.stderr)
 
 
-def _reasons(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
-
-
 def _summary(manifest: Manifest, location: str, made: int) -> str:
-    dropped: Counter[str] = Counter()
-    for entry in manifest.shards:
-        dropped.update(entry.dropped)
     seen = sum(entry.seen for entry in manifest.shards)
     shards = "shard" if len(manifest.shards) == 1 else "shards"
     done = f"{made} made" if made else "up to date"
     return (
         f"{location}: {manifest.records} backgrounds of {seen} photos in {len(manifest.shards)} {shards},"
-        f" {manifest.bytes / 1e6:.1f} MB ({done})\ndropped: {_reasons(dropped)}"
+        f" {manifest.bytes / 1e6:.1f} MB ({done})\ndropped: {drops_of(manifest)}"
     )
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,11 +12,12 @@ from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from configs.load import to_yaml
 from factory.job import ShardResult, run_job
+from factory.output_set import claim_set, drops_of
 from factory.pipeline import CropLine, ShardTask
 from factory.progress import BuildProgress
-from factory.recipe import Recipe, describe_differences, load_recipe
+from factory.recipe import Recipe, load_recipe
 from shards.errors import ShardError
-from shards.manifest import Manifest, ShardEntry, find_manifest, fingerprint_of, shard_name, write_manifest
+from shards.manifest import Manifest, ShardEntry, shard_name, write_manifest
 from shards.store import Store, open_store
 
 DEFAULT_CROPS = 2000  # of an endless source, when neither command nor recipe says
@@ -75,32 +75,13 @@ def build(recipe: Recipe, out: str, crops: int | None, ray_mode: str, workers: i
     line = CropLine(recipe, home)
     crops = crops or recipe.crops or (DEFAULT_CROPS if line.source.size is None else None)
     store = open_store(out)
-    manifest = _claimed(store, recipe, line)
+    manifest = claim_set(store, "crops", (recipe.label,), line.identity())
     if _is_done(manifest, crops, line):
         return _summary(manifest, out, made=0, crops=crops)
+    store.write("recipe.yaml", to_yaml(recipe).encode())
     job = _Build(store, recipe, line, manifest, crops)
     made = job.run(home, ray_mode, workers)
     return _summary(job.manifest, out, made, crops)
-
-
-def _claimed(store: Store, recipe: Recipe, line: CropLine) -> Manifest:
-    """The manifest at the store: the one there when the recipe is the same, else a new and empty one."""
-    identity = line.identity()
-    manifest = find_manifest(store)
-    if manifest is None:
-        foreign = [name for name in store.names() if not name.startswith(("crops-", ".", "recipe.yaml"))]
-        if foreign:
-            raise InputError(
-                f"{store.location}: holds {foreign[0]}, no crop set: wanted a new or empty folder"
-            )
-        manifest = Manifest("crops", (recipe.label,), fingerprint_of(identity), identity, (), complete=False)
-        write_manifest(store, manifest)
-        store.write("recipe.yaml", to_yaml(recipe).encode())
-    elif manifest.fingerprint != fingerprint_of(identity):
-        differences = describe_differences(manifest.recipe, identity)
-        raise InputError(f"{store.location}: made by another recipe ({differences}): wanted another --out")
-    store.remove_stale_temporaries()
-    return manifest
 
 
 def _is_done(manifest: Manifest, crops: int | None, line: CropLine) -> bool:
@@ -130,6 +111,7 @@ class _Build:
     def run(self, home: Path, ray_mode: str, workers: int | None) -> int:
         """Make what is missing; returns the number of shards made."""
         made = 0
+        self._commit(complete=False)  # the folder is this recipe's from now on
         finite = self.line.source.size is not None
         with BuildProgress(self._expected(), counts_images=finite) as progress:
             progress.show(self._entries.values())
@@ -148,7 +130,7 @@ class _Build:
         self._note_unreadable()
         if not self.manifest.records:
             raise InputError(
-                f"{self.store.location}: no crop kept ({_reasons(self.manifest)}): loosen quality.*"
+                f"{self.store.location}: no crop kept ({drops_of(self.manifest)}): loosen quality.*"
             )
         return made
 
@@ -231,20 +213,12 @@ def _index_of(entry: ShardEntry) -> int:
     return int(entry.name.removeprefix("crops-").removesuffix(".tar"))
 
 
-def _reasons(manifest: Manifest) -> str:
-    """``345 unsure, 40 empty``, most first."""
-    dropped: Counter[str] = Counter()
-    for entry in manifest.shards:
-        dropped.update(entry.dropped)
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "none"
-
-
 def _summary(manifest: Manifest, out: str, made: int, crops: int | None) -> str:
     seen = sum(entry.seen for entry in manifest.shards)
     lines = [
         f"{out}: {manifest.records} crops of {seen} images in {len(manifest.shards)} shards, "
         f"{manifest.bytes / 1e6:.1f} MB ({'up to date' if not made else f'{made} shards made'})",
-        f"dropped: {_reasons(manifest)}",
+        f"dropped: {drops_of(manifest)}",
     ]
     if crops is not None and manifest.records < crops:
         lines.append(f"the source ended before {crops} crops: it gave {manifest.records}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from configs.errors import InputError
 from factory.crops import cut
+from factory.output_set import describe_drops
 from factory.quality import DuplicateGate, judge
 from factory.recipe import Recipe, recipe_identity
 from factory.stages import ObjectImage, Segmentation, Unreadable
@@ -109,8 +110,7 @@ class CropLine:
     def _check_patience(self, made: ShardCrops) -> None:
         if self.source.size is not None or made.seen < PATIENCE or made.seen < 100 * len(made.records):
             return
-        reasons = ", ".join(f"{count} {reason}" for reason, count in made.dropped.most_common())
         raise InputError(
-            f"source {self.recipe.source.kind}: {len(made.records)} of {made.seen} images kept ({reasons}): "
-            "loosen quality.* or choose another segmenter"
+            f"source {self.recipe.source.kind}: {len(made.records)} of {made.seen} images kept "
+            f"({describe_drops(made.dropped)}): loosen quality.* or choose another segmenter"
         )

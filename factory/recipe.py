@@ -53,24 +53,3 @@ def _without_paths(value: Any) -> Any:
         kept = {key: item for key, item in value.items() if item is not None and not isinstance(item, Path)}
         return {key: _without_paths(item) for key, item in kept.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """``quality.min_area_frac is 0.05 there, 0.1 here; …`` for every dotted key that differs."""
-    before, after = _flat(old, ""), _flat(new, "")
-    parts = [
-        f"{key} is {before.get(key, 'unset')} there, {after.get(key, 'unset')} here"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, "unset") != after.get(key, "unset")
-    ]
-    return "; ".join(parts) or "nothing that is named"
-
-
-def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            flat |= _flat(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat

@@ -188,3 +188,12 @@ def test_a_gate_that_keeps_nothing_is_an_error_with_the_reasons(recipe, tmp_path
                 "quality.min_area_frac=0",
             ]
         )
+
+
+def test_a_lost_shard_is_made_again(recipe, tmp_path) -> None:
+    out = tmp_path / "set"
+    main([*recipe, "--out", str(out), "--ray", "off"])
+    before = read_tars(out)
+    (out / "crops-000002.tar").unlink()
+    main([*recipe, "--out", str(out), "--ray", "off"])
+    assert read_tars(out) == before
