@@ -127,7 +127,6 @@ class _Build:
                 self._commit(complete=False)
         made += self._trim(home)
         self._commit(complete=True)
-        self._note_unreadable()
         if not self.manifest.records:
             raise InputError(
                 f"{self.store.location}: no crop kept ({drops_of(self.manifest)}): loosen quality.*"
@@ -169,6 +168,7 @@ class _Build:
             self._commit(complete=False)
 
     def _commit(self, complete: bool) -> None:
+        self._note_unreadable()  # before the manifest: a shard that is entered is not looked at again
         entries = tuple(self._entries[index] for index in sorted(self._entries))
         self.manifest = replace(self.manifest, shards=entries, complete=complete)
         write_manifest(self.store, self.manifest)
@@ -201,12 +201,11 @@ class _Build:
     def _note_unreadable(self) -> None:
         if not self._unreadable:
             return
-        known = self.store.read("unreadable.txt").decode().splitlines() if self._has_notes() else []
+        name = "unreadable.txt"
+        known = self.store.read(name).decode().splitlines() if self.store.exists(name) else []
         lines = sorted({*known, *self._unreadable})
-        self.store.write("unreadable.txt", "".join(f"{line}\n" for line in lines).encode())
-
-    def _has_notes(self) -> bool:
-        return self.store.exists("unreadable.txt")
+        self.store.write(name, "".join(f"{line}\n" for line in lines).encode())
+        self._unreadable.clear()
 
 
 def _index_of(entry: ShardEntry) -> int:

@@ -86,6 +86,7 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(recipe, tmp_path, monkey
     monkeypatch.setattr(ShardMaker, "make", lambda self, task: made.append(task.index) or make(self, task))
     main([*recipe, "--out", str(out), "--ray", "off"])
     assert made == [0, 1, 2, 3, 4]
+    assert "017.png" in (out / "unreadable.txt").read_text()  # seen before the interruption
     assert read_tars(out) == read_tars(tmp_path / "undisturbed")
 
 
