@@ -56,6 +56,20 @@ def read_photo(path: Path, max_side_px: int | None) -> UInt8Array:  # (H, W, 3)
     Raises UnreadablePhoto for a missing, foreign, truncated or damaged file, and for one so large that Pillow
     takes it for a decompression bomb (89 million pixels).
     """
+    return _read(path, max_side_px, keeps_alpha=False)[0]
+
+
+def read_cut_out(path: Path, max_side_px: int | None) -> tuple[UInt8Array, UInt8Array | None]:
+    """The photo, and its opacity as uint8 (H, W); None where the file has none or is opaque everywhere.
+
+    A photo without opacity is as `read_photo` reads it. Of others, wholly transparent pixels show white too,
+    but partly transparent ones keep the colour that the file gives them, so that a cut-out pasted elsewhere
+    brings no white fringe. Raises UnreadablePhoto as `read_photo` does.
+    """
+    return _read(path, max_side_px, keeps_alpha=True)
+
+
+def _read(path: Path, max_side_px: int | None, *, keeps_alpha: bool) -> tuple[UInt8Array, UInt8Array | None]:
     try:
         file = path.open("rb")
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -64,7 +78,7 @@ def read_photo(path: Path, max_side_px: int | None) -> UInt8Array:  # (H, W, 3)
         warnings.simplefilter("ignore", UserWarning)  # odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            return _decode(file, max_side_px)
+            return _decode(file, max_side_px, keeps_alpha=keeps_alpha)
         except UnidentifiedImageError as error:
             raise UnreadablePhoto("not an image, wanted any format that Pillow reads") from error
         except _DECODER_ERRORS as error:
@@ -143,17 +157,32 @@ def _listed_photos(listing: Path) -> list[Path]:
     return photos
 
 
-def _decode(file: BinaryIO, max_side_px: int | None) -> UInt8Array:  # (H, W, 3)
+def _decode(
+    file: BinaryIO, max_side_px: int | None, *, keeps_alpha: bool
+) -> tuple[UInt8Array, UInt8Array | None]:  # (H, W, 3), (H, W)
     image: Image.Image = Image.open(file, formats=_formats())
     size = _fitted(image.size, max_side_px)
     if size != image.size:
         image.draft(None, (2 * size[0], 2 * size[1]))  # a JPEG is decoded at 1/2, 1/4 or 1/8 straight away
     image.load()
     turn = _UPRIGHT_BY.get(_orientation(image))
-    rgb = _to_rgb(image)
-    if size != rgb.size:
-        rgb = rgb.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.array(rgb if turn is None else rgb.transpose(turn))
+    clear = _with_alpha(image) if keeps_alpha else None
+    whole = _to_rgb(image) if clear is None else clear
+    if size != whole.size:
+        whole = whole.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    pixels = np.array(whole if turn is None else whole.transpose(turn))
+    if clear is None:
+        return pixels, None
+    alpha = pixels[..., 3].copy()
+    return np.where(alpha[..., None] > 0, pixels[..., :3], np.uint8(255)), alpha
+
+
+def _with_alpha(image: Image.Image) -> Image.Image | None:
+    """The image as RGBA, when any of its pixels is not opaque. Pillow resizes RGBA weighted by opacity."""
+    if image.mode.startswith(("I", "F")) or not image.has_transparency_data:
+        return None
+    clear = image.convert("RGBA")
+    return clear if np.asarray(clear.getchannel("A")).min() < 255 else None
 
 
 @cache

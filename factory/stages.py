@@ -16,11 +16,14 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectImage:
-    """One image that shows one object. name: the file, relative to its root, or the generator's index."""
+    """One image that shows one object. name: the file, relative to its root, or the generator's index.
+    alpha: the image's own opacity 0..255, where it comes with one.
+    """
 
     name: str
     image: UInt8Array  # (H, W, 3) RGB
     origin: Mapping[str, Scalar] = field(default_factory=dict)
+    alpha: UInt8Array | None = None  # (H, W)
 
 
 @dataclass(frozen=True, slots=True)

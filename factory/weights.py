@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from configs.embedded import EMBEDDED_WEIGHTS
 from configs.errors import InputError
 from configs.home import locate
 
@@ -25,12 +26,14 @@ _LOADER_ERRORS = (
 
 
 def find_weights(setting: str, path: Path, home: Path, wanted: str) -> Path:
-    """The weight file that ``setting`` names: as it stands, else in the home's data/weights.
+    """The weight file that ``setting`` names: as it stands, else in the home's data/weights, else embedded.
 
     ``wanted`` says in the errors, here and below, whose state dict it should be. Raises InputError when there
     is no such file.
     """
     found = locate(path, home, "data/weights")
+    if not found.is_file() and (EMBEDDED_WEIGHTS / path).is_file():
+        return EMBEDDED_WEIGHTS / path
     if not found.is_file():
         raise InputError(f"{setting}: no file {found}, wanted {wanted}")
     return found

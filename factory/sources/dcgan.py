@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from configs.errors import InputError
 from factory.generators.dcgan import DcganGenerator, to_uint8
+from factory.generators.rows import aligned_slots, draw_latents
 from factory.stages import ObjectImage, Scalar, SourceConfig, UInt8Array
 from factory.weights import find_weights, read_weights, sha256_of, state_dict_in
 
@@ -51,11 +50,7 @@ class DcganConfig(SourceConfig):
 
 
 class DcganSource:
-    """Slot ``i`` is the image of a latent vector drawn from (seed, i).
-
-    Slot ``i`` is always computed in the same batch, the one that starts at the multiple of the batch size
-    below it, since kernels may round differently in batches of another size.
-    """
+    """Slot ``i`` is the image of a latent vector drawn from (seed, i)."""
 
     size: None = None
 
@@ -67,8 +62,9 @@ class DcganSource:
 
     def images(self, start: int, count: int) -> Iterator[ObjectImage]:
         """Slots ``start`` to ``start + count``."""
-        first = start - start % self._batch_size
-        return islice(self._images_from(first, start + count), start - first, None)
+        for index, image in aligned_slots(start, count, self._batch_size, self._batch):
+            origin: dict[str, Scalar] = {"source": "dcgan", "latent_seed": self._seed, "latent_index": index}
+            yield ObjectImage(str(index), image, origin)
 
     def identity(self) -> Mapping[str, Scalar]:
         """sha256 of the weight file."""
@@ -78,25 +74,10 @@ class DcganSource:
     def _weights_sha256(self) -> str:
         return sha256_of(self._weights)
 
-    def _images_from(self, first: int, stop: int) -> Iterator[ObjectImage]:
-        for batch_start in range(first, stop, self._batch_size):
-            batch = self._batch(batch_start)
-            for index, image in zip(range(batch_start, stop), batch, strict=False):
-                yield ObjectImage(
-                    str(index), image, {"source": "dcgan", "latent_seed": self._seed, "latent_index": index}
-                )
-
     def _batch(self, start: int) -> UInt8Array:  # (B, S, S, 3)
-        num_latent = self._generator.sizes.nz
-        latents = np.stack(
-            [
-                np.random.default_rng([self._seed, index]).standard_normal(num_latent, dtype=np.float64)
-                for index in range(start, start + self._batch_size)
-            ]
-        )
+        latents = draw_latents(self._seed, start, self._batch_size, self._generator.sizes.nz)
         with torch.inference_mode():
-            images = self._generator(torch.from_numpy(latents.astype(np.float32)))
-            pixels: UInt8Array = to_uint8(images).numpy()
+            pixels: UInt8Array = to_uint8(self._generator(latents)).numpy()
         return pixels
 
 

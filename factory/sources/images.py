@@ -10,7 +10,7 @@ from pydantic import Field
 
 from configs.errors import InputError
 from configs.home import locate
-from factory.photos import UnreadablePhoto, list_photos, listing_identity, name_of, read_photo
+from factory.photos import UnreadablePhoto, list_photos, listing_identity, name_of, read_cut_out
 from factory.stages import ObjectImage, Scalar, SourceConfig, UInt8Array, Unreadable
 
 
@@ -50,12 +50,13 @@ class PhotoSource:
         """Slots ``start`` to ``start + count``, fewer where the listing ends."""
         for name, path in self._photos[start : start + count]:
             try:
-                photo = read_photo(path, self._read_side_px)
+                photo, alpha = read_cut_out(path, self._read_side_px)
             except UnreadablePhoto as error:
                 yield Unreadable(name, str(error))
             else:
                 image = centre_crop(photo, self._centre_crop_frac)
-                yield ObjectImage(name, image, {"source": "images", "file": name})
+                opacity = None if alpha is None else centre_crop(alpha, self._centre_crop_frac)
+                yield ObjectImage(name, image, {"source": "images", "file": name}, opacity)
 
     def identity(self) -> Mapping[str, Scalar]:
         """Number of photos, and sha256 over their relative names and byte sizes; not where they lie."""
@@ -66,8 +67,8 @@ class PhotoSource:
         return listing_identity(self._photos)
 
 
-def centre_crop(image: UInt8Array, frac: float) -> UInt8Array:  # (H * frac, W * frac, 3)
-    """The middle of the image, ``frac`` of both sides."""
+def centre_crop(image: UInt8Array, frac: float) -> UInt8Array:  # (H * frac, W * frac, …)
+    """The middle of the image (H, W, …), ``frac`` of both sides."""
     height, width = (max(1, round(side * frac)) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]

@@ -1,0 +1,24 @@
+"""Data that ships with the package, so that everything runs offline: weights, backgrounds, cut-outs.
+
+Each file's origin, licence and figures are in the text beside it.
+"""
+
+from pathlib import Path
+
+from configs.errors import InputError
+from configs.kinds import did_you_mean
+
+_ROOT = Path(__file__).parent
+EMBEDDED_WEIGHTS = _ROOT / "weights"
+
+
+def embedded(name: str) -> Path:
+    """The embedded file or folder of that name, e.g. ``weights/mobilenet_v2.safetensors``.
+
+    Raises InputError, with what there is, for an unknown one.
+    """
+    path = _ROOT / name
+    if not path.exists():
+        known = sorted(str(p.relative_to(_ROOT)) for p in _ROOT.glob("*/*") if p.suffix != ".md")
+        raise InputError(f"no embedded {did_you_mean(name, known)}")
+    return path

@@ -1,0 +1,159 @@
+"""Train a generator on a class's photos: ``python -m factory.train_gan --class birds-photos``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from configs.embedded import embedded
+from configs.entry import run
+from configs.errors import InputError
+from configs.home import find_config, find_home, packaged_names
+from configs.load import apply_overrides, read_yaml, validated
+from factory.gan.learner import GanConfig, GanLearner
+from factory.gan.scores import (
+    FloatArray,
+    copying,
+    kernel_distance,
+    mobilenet_features,
+    nearest,
+)
+from factory.generators.dcgan import to_uint8
+from factory.generators.fastgan import FastganGenerator
+from factory.generators.found import Fact, Found, read_found, write_found
+from factory.recipe import load_recipe
+from factory.stages import UInt8Array
+from factory.training.image_pool import PhotoPool, open_pool
+from factory.training.loop import claim_folder, train
+from factory.training.picture import grid, write_picture
+
+_EXAMPLES = """examples:
+  python -m factory.train_gan --class birds-photos source.root=photos/birds
+  python -m factory.train_gan --class cars-photos --preset large image_px=128 loop.steps=50000
+
+The same command again goes on where it stopped. Afterwards use the weights with
+  python -m factory.build --class birds source.weights=gan-birds-photos.safetensors"""
+
+
+def main(argv: list[str]) -> int:
+    """Parse, train, say where the weights are."""
+    args = _parse(argv)
+    home = find_home()
+    name = Path(args.class_name).stem
+    is_source = [text.startswith("source.") for text in args.overrides]
+    recipe = load_recipe(args.class_name, [t for t, s in zip(args.overrides, is_source, strict=True) if s])
+    path = find_config("gan", args.preset, "preset")
+    settings = apply_overrides(
+        read_yaml(path), [t for t, s in zip(args.overrides, is_source, strict=True) if not s]
+    )
+    config = validated(GanConfig, settings, f"preset {args.preset}")
+    folder = Path(args.out) if args.out else home / "runs" / f"gan-{name}"
+    source = recipe.source.open(recipe.seed, home)
+    if source.size is None:
+        raise InputError(
+            f"class {name}: its images come from a generator: wanted photos, e.g. source.kind=images"
+        )
+    claim_folder(folder, config, {"source": dict(source.identity())})
+    pool = open_pool(source, config.image_px, config.seed, flip=config.flip)
+    assert isinstance(pool, PhotoPool)
+    reviewer = Reviewer(pool.images, config, folder, label=recipe.label)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train(GanLearner(pool, config, reviewer.review, device), folder, config.loop, f"gan {name}")
+    weights = home / "data" / "weights" / f"gan-{name}.safetensors"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_bytes((folder / "best.safetensors").read_bytes())
+    print(f"{weights}: the generator of step {reviewer.best()[1]}, KID {reviewer.best()[0]:.4f}")
+    print(f"samples, beside their nearest training photos: {folder}/neighbours.png")
+    return 0
+
+
+class Reviewer:
+    """Scores a generator, draws its samples, keeps the best: the one with the smallest KID."""
+
+    def __init__(self, photos: UInt8Array, config: GanConfig, folder: Path, label: str) -> None:
+        self._photos, self._config, self._folder, self._label = photos, config, folder, label
+        self._features = mobilenet_features(embedded("weights/mobilenet_v2.safetensors"))
+        order = np.random.default_rng(config.seed).permutation(len(photos))
+        self._real = self._features(photos[order])
+        self._order = order
+
+    def review(self, generator: FastganGenerator, iteration: int) -> dict[str, float]:
+        """KID, FID, copying; pictures; the weights when they are the best so far."""
+        samples = draw(generator, self._config.samples, self._config.seed)
+        fake = self._features(samples)
+        figures = {
+            "kid": kernel_distance(self._real, fake),
+            "copying": copying(self._real, fake),
+        }
+        write_picture(self._folder / "samples" / f"step-{iteration:08d}.png", grid(samples[:80], 10))
+        if figures["kid"] < self.best()[0]:
+            facts: dict[str, Fact] = {
+                "class": self._label,
+                "iteration": iteration,
+                "image_px": self._config.image_px,
+                **figures,
+            }
+            write_found(Found("fastgan", facts, half(generator)), self._folder / "best.safetensors")
+            write_picture(self._folder / "neighbours.png", self._beside_nearest(samples[:20], fake[:20]))
+        return figures
+
+    def best(self) -> tuple[float, int]:
+        """KID and iteration of the best generator so far; infinite when there is none."""
+        path = self._folder / "best.safetensors"
+        if not path.is_file():
+            return float("inf"), 0
+        facts = read_found(path).facts
+        return float(facts["kid"]), int(facts["iteration"])
+
+    def _beside_nearest(self, samples: UInt8Array, fake: FloatArray) -> UInt8Array:
+        """Row by row: a sample, its nearest training photo; five pairs a row."""
+        photos = self._photos[self._order[nearest(fake, self._real)[1]]]
+        pairs = np.stack([samples, photos], axis=1).reshape(-1, *samples.shape[1:])
+        return grid(pairs, 10)
+
+
+def draw(generator: FastganGenerator, count: int, seed: int) -> UInt8Array:  # (count, S, S, 3)
+    """Images of latent vectors drawn from the seed."""
+    rng = torch.Generator().manual_seed(seed)
+    latents = torch.randn(count, generator.sizes.num_latent, generator=rng)
+    with torch.inference_mode():
+        batches = [to_uint8(generator(latents[i : i + 64])).numpy() for i in range(0, count, 64)]
+    return np.concatenate(batches)
+
+
+def half(generator: FastganGenerator) -> dict[str, torch.Tensor]:
+    """The state dict in float16; counters as they are."""
+    state = generator.state_dict()
+    return {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in state.items()
+    }
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m factory.train_gan",
+        description="Train a generator on the photos of a class (few are enough).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = ", ".join(packaged_names("classes"))
+    parser.add_argument(
+        "--class",
+        dest="class_name",
+        required=True,
+        help=f"whose source gives the photos: {known}, or a YAML file",
+    )
+    presets = ", ".join(packaged_names("gan"))
+    parser.add_argument("--preset", default="light", help=f"settings: {presets}, or a YAML file [light]")
+    parser.add_argument("--out", help="folder of the training [runs/gan-CLASS]")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, or source.* of the class"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+if __name__ == "__main__":
+    run(main)
