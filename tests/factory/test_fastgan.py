@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import mobilenet_v2
 
 from configs.errors import InputError
 from factory.gan.diff_augment import AUGMENTATIONS, diff_augment
 from factory.gan.discriminator import FastganDiscriminator
 from factory.gan.learner import GanConfig, GanLearner
+from factory.gan.projected import ProjectedFeatures
 from factory.gan.scores import copying, frechet_distance, kernel_distance, nearest
 from factory.generators.fastgan import (
     FastganGenerator,
@@ -266,3 +268,33 @@ def test_wrong_settings_are_named(override: str, message: str) -> None:
 def test_a_generator_is_not_trained_on_a_generator() -> None:
     with pytest.raises(InputError, match="wanted photos"):
         main(["--class", "faces-dcgan"])
+
+
+def test_projected_features_are_mobilenets_mixed_by_fixed_weights() -> None:
+    backbone = mobilenet_v2(weights=None).eval()
+    torch.manual_seed(0)
+    features = ProjectedFeatures(backbone.state_dict(), mixed=4)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    large = nn.functional.interpolate((images + 1) / 2, (128, 128), mode="bilinear")
+    x = (large - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    deepest = backbone.features[:18](x)
+    wanted = features.across_scales[3](features.across_channels[3](deepest))
+    found = features(images)
+    assert [part.shape[-1] for part in found] == [32, 16, 8, 4]
+    assert torch.allclose(found[3], wanted, atol=1e-3)
+
+
+def test_a_projected_discriminator_trains_its_heads_alone() -> None:
+    config = TINY.model_copy(update={"discriminator": "projected"})
+    trained = learner(config)
+    before = {name: value.clone() for name, value in trained.discriminator.state_dict().items()}
+    trained.step()
+    moved = {
+        name
+        for name, value in trained.discriminator.state_dict().items()
+        if value.is_floating_point() and not torch.equal(value, before[name])
+    }
+    assert moved
+    assert all(name.startswith("heads.") for name in moved)

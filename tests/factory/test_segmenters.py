@@ -13,12 +13,15 @@ from factory.segmenters.whole import WholeConfig
 from factory.stages import ObjectImage, Segmentation, Segmenter, SegmenterConfig, UInt8Array
 
 PACKAGE = "factory.segmenters"
-KINDS = [kind for kind in kinds_in(PACKAGE) if kind != "redo"]  # redo needs weights: its own tests
+_NEED_WEIGHTS = {"redo", "copy_paste"}  # their own tests
+KINDS = [kind for kind in kinds_in(PACKAGE) if kind not in _NEED_WEIGHTS]
+_CHEAP = {"clustering": {"side_px": 32, "channels": 8, "max_iters": 8}}  # where the defaults take seconds
 
 
 @pytest.fixture(params=KINDS)
 def segmenter(request: pytest.FixtureRequest, tmp_path: Path) -> Segmenter:
-    config = config_class(PACKAGE, request.param, SegmenterConfig).model_validate({"kind": request.param})
+    settings = {"kind": request.param, **_CHEAP.get(request.param, {})}
+    config = config_class(PACKAGE, request.param, SegmenterConfig).model_validate(settings)
     assert isinstance(config, SegmenterConfig)
     return config.open(tmp_path)
 

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision.models import mobilenet_v2
 
+from configs.embedded import embedded
 from configs.errors import InputError
-from trainer import backbones
 from trainer.backbones import BackboneName, make_backbone
 
 
@@ -55,13 +55,10 @@ def test_imagenet_weights_are_taken_from_the_weights_folder_first(tmp_path: Path
     assert torch.equal(backbone.stages[0][0][0].weight, model.features[0][0].weight)
 
 
-def test_imagenet_weights_of_an_installed_package_load(tmp_path: Path) -> None:
-    file = backbones._installed_file("mobilenet_v2-b0353104.pth")
-    if file is None or not file.exists():
-        pytest.skip("the package with the weights is not installed")
+def test_embedded_imagenet_weights_load_without_a_network(tmp_path: Path) -> None:
     backbone = make_backbone("mobilenet_v2", "imagenet", tmp_path, image_size=64)
-    stored = torch.load(file, weights_only=True)["features.0.0.weight"]
-    assert torch.equal(backbone.stages[0][0][0].weight, stored)
+    stored = load_file(embedded("weights/mobilenet_v2.safetensors"))["features.0.0.weight"]
+    assert torch.equal(backbone.stages[0][0][0].weight, stored.float())
 
 
 def test_weights_load_from_safetensors_relative_to_home(tmp_path: Path) -> None:
