@@ -7,20 +7,18 @@ from typing import Any
 
 import torch
 
-from configs.embedded import embedded
 from configs.entry import run
 from configs.errors import InputError
-from configs.home import find_config, find_home, locate, packaged_names
+from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
-from shards.manifest import Kind
-from shards.reader import ShardSet
 from trainer.checkpoint import load_checkpoint, write_text
 from trainer.dataset import BoxedImage, nested_subset
 from trainer.detector import Detector
 from trainer.evaluation import Evaluation, evaluate
 from trainer.experiment import Cell, ExperimentConfig, cells_of
 from trainer.loop import train
+from trainer.sets import open_set
 from trainer.stream import CropCollection, MixedStream, PhotoStream, Stream, SyntheticStream
 from trainer.summary import detection_sheet, scene_sheet, score_table
 
@@ -29,7 +27,7 @@ _EXAMPLES = """examples:
   python -m trainer.run cars dataset.root=photos/cars_voc
   python -m trainer.run my-run.yaml --out runs/mine seeds=[0] num_real=[20]
 
-The same command again goes on where it stopped. Without CONFIG the run is 'birds'."""
+The same command again goes on where it stopped. Without CONFIG the run is 'offline'."""
 
 
 def main(argv: list[str]) -> int:
@@ -59,7 +57,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     names = [text for text in args.arguments if "=" not in text]
     if len(names) > 1:
         raise InputError(f"found the configurations {', '.join(names)}: wanted one")
-    args.config = names[0] if names else "birds"
+    args.config = names[0] if names else "offline"
     args.overrides = [text for text in args.arguments if "=" in text]
     return args
 
@@ -81,8 +79,8 @@ class Experiment:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.crops = CropCollection([_open_set(place, "crops", home) for place in config.crops])
-        self.backgrounds = _open_set(config.backgrounds, "backgrounds", home)
+        self.crops = CropCollection([open_set(place, "crops", home) for place in config.crops])
+        self.backgrounds = open_set(config.backgrounds, "backgrounds", home)
         self.classes = config.classes or self.crops.classes
         self.label_ids = {name: number for number, name in enumerate(self.classes, start=1)}
         self.photos = config.dataset.read(config.train_split, self.classes, home)
@@ -194,20 +192,6 @@ class Experiment:
 
 def _kept(folder: Path, keep: str) -> Path:
     return folder / "checkpoints" / f"{keep}.pt"
-
-
-def _open_set(place: str, kind: Kind, home: Path) -> ShardSet:
-    """The set at a URL, an existing folder, that folder under home, or an embedded one (``embedded/NAME``).
-
-    Raises InputError, ShardError.
-    """
-    if place.startswith("embedded/"):
-        place = str(embedded(place.removeprefix("embedded/")))
-    found = ShardSet.open(place if "://" in place else locate(Path(place), home))
-    if found.manifest.kind != kind or not len(found):
-        held = f"{len(found)} {found.manifest.kind}"
-        raise InputError(f"{kind}: {found.store.location} holds {held}, wanted a set of {kind}")
-    return found
 
 
 if __name__ == "__main__":

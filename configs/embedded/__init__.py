@@ -19,6 +19,7 @@ def embedded(name: str) -> Path:
     """
     path = _ROOT / name
     if not path.exists():
-        known = sorted(str(p.relative_to(_ROOT)) for p in _ROOT.glob("*/*") if p.suffix != ".md")
+        found = [*_ROOT.glob("[!_]*/"), *EMBEDDED_WEIGHTS.glob("*.safetensors")]
+        known = sorted(path.relative_to(_ROOT).as_posix() for path in found)
         raise InputError(f"no embedded {did_you_mean(name, known)}")
     return path

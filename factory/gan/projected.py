@@ -26,6 +26,9 @@ class ProjectedFeatures(nn.Module):
     backbone: MobileNetV2's state dict. mixed: channels of the maps. view_px: the side at which it looks.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: dict[str, Tensor], mixed: int = 64, view_px: int = 128) -> None:
         super().__init__()
         network = mobilenet_v2(weights=None)

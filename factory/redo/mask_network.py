@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import InputError
+from factory.generators.found import Found, read_content
 from factory.weights import read_weights, state_dict_in
 
 WANTED = "ReDO's mask network (netEncM), 46 keys"
+FAMILY = "redo-masks"  # in the header of our own safetensors files
 
 _POOL_BINS = (1, 2, 3, 6)
 _MIN_SIZE_PX = 4 * max(_POOL_BINS)  # a pixel a bin at the quarter of the side where the pyramid pools
@@ -63,8 +65,11 @@ class MaskNetwork(nn.Module):
     Which mask is the object is arbitrary, settled anew by every training. Trained on images in -1..1; the
     first convolution has no bias and an instance norm after it, so that 0..1 gives the same masks.
     image_size: S, a multiple of 4 from 24; the pyramid's pools are fixed by it.
-    temperature: divides the logits; below 1 the masks get harder.
+    temperature: divides the logits; below 1 the masks get harder. object_channel: the region that is the
+    object, where the file that the weights came from says so.
     """
+
+    object_channel: int | None = None
 
     def __init__(
         self,
@@ -146,11 +151,13 @@ def load_mask_network(path: Path) -> MaskNetwork:
     """The mask network in a safetensors or torch file, in eval mode, on the CPU.
 
     A torch file holds its state dict or, as the authors publish theirs, ``netEncM`` with the ``options`` of
-    its training, whose ``sizex`` and ``temperature`` are used; else they are 128 and 1. No code that a file
-    carries is run. Raises InputError, saying what was found, for anything else.
+    its training, whose ``sizex`` and ``temperature`` are used; the header of our own safetensors files says
+    the same, and the object's channel; else they are 128 and 1. No code that a file carries is run. Raises
+    InputError, saying what was found, for anything else.
     """
-    content = read_weights(path, WANTED, allowed=[Namespace])
-    state = state_dict_in(content, path, ["netEncM"], WANTED)
+    content = _content_of(path)
+    tensors = content.tensors if isinstance(content, Found) else content
+    state = state_dict_in(tensors, path, ["netEncM"], WANTED)
     image_size, temperature = _trained_at(content, path)
     try:
         network = MaskNetwork.from_state_dict(state, image_size, temperature)
@@ -161,19 +168,40 @@ def load_mask_network(path: Path) -> MaskNetwork:
     broken = next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
     if broken is not None:
         raise InputError(f"{path}: '{broken}' is not finite everywhere, wanted {WANTED}")
+    network.object_channel = _object_channel(content, network.sizes.num_masks, path)
     return network
 
 
-def _trained_at(content: Mapping[str, Any], path: Path) -> tuple[int, float]:
-    """Image size and temperature out of a checkpoint's options."""
-    options = content.get("options")
-    size, temperature = getattr(options, "sizex", 128), getattr(options, "temperature", 1.0)
+def _content_of(path: Path) -> Any:
+    """A `Found`, or what `read_weights` reads."""
+    if path.suffix != ".safetensors":
+        return read_weights(path, WANTED, allowed=[Namespace])
+    content = read_content(path, WANTED)
+    if isinstance(content, Found) and content.family != FAMILY:
+        raise InputError(f"{path}: holds a network of the family '{content.family}', wanted {WANTED}")
+    return content
+
+
+def _object_channel(content: Any, num_masks: int, path: Path) -> int | None:
+    channel = content.facts.get("object_channel") if isinstance(content, Found) else None
+    if channel is not None and (not isinstance(channel, int) or not 0 <= channel < num_masks):
+        raise InputError(f"{path}: object_channel is {channel!r}, wanted 0 to {num_masks - 1}")
+    return channel
+
+
+def _trained_at(content: Any, path: Path) -> tuple[int, float]:
+    """Image size and temperature out of a checkpoint's options or our own file's header."""
+    if isinstance(content, Found):
+        place, key, told = "", "image_size", dict(content.facts)
+    else:
+        place, key, told = "options.", "sizex", vars(content.get("options", Namespace()))
+    size, temperature = told.get(key, 128), told.get("temperature", 1.0)
     if not isinstance(size, int) or size < _MIN_SIZE_PX or size > 1024 or size % 4:
         raise InputError(
-            f"{path}: options.sizex is {size!r}, wanted a multiple of 4 from {_MIN_SIZE_PX} to 1024"
+            f"{path}: {place}{key} is {size!r}, wanted a multiple of 4 from {_MIN_SIZE_PX} to 1024"
         )
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise InputError(f"{path}: options.temperature is {temperature!r}, wanted a number above 0")
+        raise InputError(f"{path}: {place}temperature is {temperature!r}, wanted a number above 0")
     return size, float(temperature)
 
 

@@ -6,20 +6,16 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 
 from configs.errors import InputError
 from factory.redo.mask_network import WANTED, MaskNetwork, load_mask_network
+from factory.redo.selection import FloatArray, pick_channel
 from factory.stages import ObjectImage, Scalar, Segmentation, SegmenterConfig, UInt8Array
 from factory.weights import find_weights, sha256_of
 
-FloatArray = npt.NDArray[np.float32]
-
 _BATCH = 32  # images a forward at most
-_FRAME_FRAC = 1 / 16  # width of the border frame, share of a side
-_FAINT = 0.01  # mean opacity that counts for nothing when regions are compared
 
 
 class RedoConfig(SegmenterConfig):
@@ -27,19 +23,22 @@ class RedoConfig(SegmenterConfig):
 
     weights: a torch or safetensors file, see `load_mask_network`; a relative one is looked up from the
         working directory, then in the home's data/weights. It must be set.
-    object_channel: the region that is the object, which every training settles anew; "auto": for each image
-        the one that `pick_channel` picks.
+    weights_hint: what to tell a user who lacks the file: where it is to be had.
+    object_channel: the region that is the object, which every training settles anew; "auto": the one that
+        the file names, else for each image the one that `pick_channel` picks.
     """
 
     kind: Literal["redo"] = "redo"
     weights: Path | None = None
+    weights_hint: str = ""
     object_channel: Annotated[int, Field(ge=0, strict=True)] | Literal["auto"] = "auto"
 
     def open(self, home: Path) -> "RedoSegmenter":
         """The network, loaded. Raises InputError when its weights are missing or not a mask network's."""
+        wanted = f"{WANTED}; {self.weights_hint}" if self.weights_hint else WANTED
         if self.weights is None:
-            raise InputError(f"segmenter.weights is not set: wanted a file that holds {WANTED}")
-        path = find_weights("segmenter.weights", self.weights, home, WANTED)
+            raise InputError(f"segmenter.weights is not set: wanted a file that holds {wanted}")
+        path = find_weights("segmenter.weights", self.weights, home, wanted)
         network = load_mask_network(path)
         num_masks = network.sizes.num_masks
         if self.object_channel != "auto" and self.object_channel >= num_masks:
@@ -47,7 +46,10 @@ class RedoConfig(SegmenterConfig):
                 f"segmenter.object_channel: found {self.object_channel}, wanted 0 to {num_masks - 1},"
                 f" the regions of {path}"
             )
-        return RedoSegmenter(network, sha256_of(path), self.object_channel)
+        channel = self.object_channel
+        if channel == "auto" and network.object_channel is not None:
+            channel = network.object_channel
+        return RedoSegmenter(network, sha256_of(path), channel)
 
 
 class RedoSegmenter:
@@ -98,19 +100,3 @@ def squash(image: UInt8Array, side_px: int) -> UInt8Array:
     shrinks = min(image.shape[:2]) >= side_px
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (side_px, side_px), interpolation=how), np.uint8)
-
-
-def pick_channel(masks: FloatArray) -> int:
-    """The object's region among soft masks (num_masks, S, S) of one image, without labels.
-
-    It is the one whose mean on the outer frame, a sixteenth of the side wide, is smallest relative to its
-    mean inside: a photo of an object shows it whole or nearly, while the background goes on past the border.
-    Both means are raised a little, so that a region that is nowhere cannot win with its empty frame; the
-    lower index wins a tie. It looks at one image only: a crop never depends on its neighbours in a batch.
-    """
-    side = masks.shape[-1]
-    frame = np.ones((side, side), bool)
-    width = max(1, round(side * _FRAME_FRAC))
-    frame[width:-width, width:-width] = False
-    border, inside = masks[:, frame].mean(axis=1), masks[:, ~frame].mean(axis=1)
-    return int(np.argmin((border + _FAINT) / (inside + _FAINT)))

@@ -1,5 +1,6 @@
 """What ships with the package: whole, credited, small enough."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ ROOT = embedded("weights").parent
 @pytest.mark.parametrize(("name", "least"), [("backgrounds", 100), ("backgrounds-held-out", 20)])
 def test_background_sets_verify(name: str, least: int) -> None:
     found = ShardSet.open(embedded(name))
-    found.verify()
+    assert [problem for _, problems in found.verify() for problem in problems] == []
     assert len(found) >= least
     assert found.manifest.kind == "backgrounds"
 
@@ -33,6 +34,15 @@ def test_every_background_photo_is_credited_and_none_is_in_both_sets() -> None:
         photos.append({file.rsplit("-", 1)[0] for file in files})
         assert [photo for photo in photos[-1] if photo not in credits] == []
     assert not photos[0] & photos[1]
+
+
+def test_every_cut_out_is_credited_and_the_licences_that_ask_for_their_text_have_it() -> None:
+    credits = embedded("cutouts/CREDITS.md").read_text()
+    named = set(re.findall(r"[\w-]+", credits))
+    assert [file.name for file in embedded("cutouts").glob("*.png") if file.stem not in named] == []
+    for text in (credits, embedded("backgrounds/CREDITS.md").read_text()):
+        for file in re.findall(r"`\.\./(licences/[^`]+)`", text):
+            assert embedded(file).stat().st_size > 5000
 
 
 def test_cut_outs_have_an_opacity_that_parts_object_from_background() -> None:

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from configs.errors import InputError
-from factory.redo.mask_network import MaskNetwork, MaskNetworkSizes, load_mask_network, sizes_of
+from factory.generators.found import Found, write_found
+from factory.redo.mask_network import FAMILY, MaskNetwork, MaskNetworkSizes, load_mask_network, sizes_of
 
 
 def _network(*sizes: int, seed: int = 0, image_size: int = 128, temperature: float = 1.0) -> MaskNetwork:
@@ -187,3 +188,33 @@ def test_code_in_a_pickle_is_never_run(tmp_path: Path, place: str, is_zip: bool)
     assert not marker.exists()
     torch.load(path, weights_only=False)
     assert marker.exists(), "the trap itself must work"
+
+
+def _kept(path: Path, family: str = FAMILY, **facts: str | int | float) -> Path:
+    write_found(Found(family, facts, _network(16, 1, 2, image_size=32).state_dict()), path)
+    return path
+
+
+def test_our_own_file_says_its_size_temperature_and_object(tmp_path: Path) -> None:
+    path = _kept(tmp_path / "m.safetensors", image_size=32, temperature=0.5, object_channel=1)
+    network = load_mask_network(path)
+    assert (network.image_size, network.temperature, network.object_channel) == (32, 0.5, 1)
+    assert load_mask_network(_kept(path, image_size=32)).object_channel is None
+
+
+@pytest.mark.parametrize(
+    ("family", "facts", "found"),
+    [
+        ("stylegan2", {"image_size": 32}, "a network of the family 'stylegan2'"),
+        (FAMILY, {"image_size": 30}, "image_size is 30"),
+        (FAMILY, {"image_size": 32, "temperature": "hot"}, "temperature is 'hot'"),
+        (FAMILY, {"image_size": 32, "object_channel": 2}, "object_channel is 2, wanted 0 to 1"),
+        (FAMILY, {"image_size": 32, "object_channel": "auto"}, "object_channel is 'auto', wanted 0 to 1"),
+    ],
+)
+def test_headers_that_cannot_be_are_refused(
+    tmp_path: Path, family: str, facts: dict[str, str | int | float], found: str
+) -> None:
+    path = _kept(tmp_path / "m.safetensors", family, **facts)
+    with pytest.raises(InputError, match=found):
+        load_mask_network(path)

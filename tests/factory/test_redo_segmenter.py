@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from configs.errors import InputError
-from factory.redo.mask_network import MaskNetwork
+from factory.generators.found import Found, write_found
+from factory.redo.mask_network import FAMILY, MaskNetwork
 from factory.segmenters.redo import RedoConfig, RedoSegmenter, pick_channel, squash
 from factory.stages import ObjectImage
 
@@ -168,3 +169,22 @@ def test_a_channel_that_the_network_lacks_is_refused(weights: Path) -> None:
 def test_a_channel_is_an_index_or_auto(channel: object) -> None:
     with pytest.raises(ValidationError, match="object_channel"):
         RedoConfig.model_validate({"kind": "redo", "object_channel": channel})
+
+
+def test_the_objects_region_is_the_one_that_the_file_names(tmp_path: Path, weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)
+    path = tmp_path / "m.safetensors"
+    write_found(Found(FAMILY, {"image_size": 128, "object_channel": 1}, state), path)
+    photo = ObjectImage("0", _ellipse(128, 128))
+    named, first, second = (
+        RedoConfig(weights=path, object_channel=channel).open(tmp_path).segment([photo])[0].mask
+        for channel in ("auto", 0, 1)
+    )
+    assert np.array_equal(named, second)
+    assert not np.array_equal(named, first)
+
+
+def test_who_lacks_the_weights_is_told_where_to_get_them(tmp_path: Path) -> None:
+    config = RedoConfig(weights=Path("none.pth"), weights_hint="unpack none.tar.gz of the authors' page")
+    with pytest.raises(InputError, match=r"no file .*none\.pth, wanted ReDO's .*; unpack none\.tar\.gz of"):
+        config.open(tmp_path)

@@ -2,6 +2,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from configs.errors import InputError
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.datasets.coco import CocoConfig
 from trainer.datasets.cub import CubConfig
+from trainer.datasets.scenes import ScenesConfig
 from trainer.datasets.voc import VocConfig
 from trainer.images import read_boxed_image, read_image, resize_antialiased
 
@@ -300,3 +302,28 @@ def test_the_development_sets_have_their_known_counts() -> None:
     assert counts(CubConfig(root=DATA / "cub"), "train", "birds") == (317, 317)
     assert counts(VocConfig(root=DATA / "cars_voc"), "test", "car") == (71, 93)
     assert counts(CocoConfig(root=DATA / "coco128"), "all", "bird") == (128, 16)
+
+
+def scenes(root: Path, **changes: Any) -> ScenesConfig:
+    sets = {"crops": "embedded/birds-held-out", "backgrounds": "embedded/backgrounds-held-out"}
+    return ScenesConfig.model_validate({"root": root, "count": 3, **sets, **changes})
+
+
+def test_scenes_are_the_same_every_time_and_differ_between_splits(tmp_path: Path) -> None:
+    first = scenes(tmp_path).read("test", ["bird"], tmp_path)
+    before = [image.path.read_bytes() for image in first]
+    again = scenes(tmp_path).read("test", ["bird"], tmp_path)
+    assert [image.path.read_bytes() for image in again] == before
+    assert all(np.array_equal(a.target.boxes, b.target.boxes) for a, b in zip(first, again, strict=True))
+    train = scenes(tmp_path).read("train", ["bird"], tmp_path)
+    assert not set(before) & {image.path.read_bytes() for image in train}
+    assert read_boxed_image(first[0]).shape == (first[0].height, first[0].width, 3)
+
+
+def test_scenes_know_their_classes_and_splits(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no class 'car'"):
+        scenes(tmp_path).read("test", ["car"], tmp_path)
+    with pytest.raises(InputError, match="no split 'val'"):
+        scenes(tmp_path).read("val", ["bird"], tmp_path)
+    with pytest.raises(InputError, match="no embedded 'birds-heldout', did you mean 'birds-held-out'"):
+        scenes(tmp_path, crops="embedded/birds-heldout").read("test", ["bird"], tmp_path)
