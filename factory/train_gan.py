@@ -56,9 +56,9 @@ def main(argv: list[str]) -> int:
             f"class {name}: its images come from a generator: wanted photos, e.g. source.kind=images"
         )
     claim_folder(folder, config, {"source": dict(source.identity())})
-    pool = open_pool(source, config.image_px, config.seed, flip=config.flip)
+    pool = open_pool(source, config.image_px, config.seed, fit=config.fit, flip=config.flip)
     assert isinstance(pool, PhotoPool)
-    reviewer = Reviewer(pool.images, config, folder, label=recipe.label)
+    reviewer = Reviewer(pool, config, folder, recipe.label)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train(GanLearner(pool, config, reviewer.review, device), folder, config.loop, f"gan {name}")
     weights = home / "data" / "weights" / f"gan-{name}.safetensors"
@@ -72,11 +72,12 @@ def main(argv: list[str]) -> int:
 class Reviewer:
     """Scores a generator, draws its samples, keeps the best: the one with the smallest KID."""
 
-    def __init__(self, photos: UInt8Array, config: GanConfig, folder: Path, label: str) -> None:
-        self._photos, self._config, self._folder, self._label = photos, config, folder, label
+    def __init__(self, pool: PhotoPool, config: GanConfig, folder: Path, label: str) -> None:
+        self._photos, self._aspect = pool.images, round(pool.aspect, 3)
+        self._config, self._folder, self._label = config, folder, label
         self._features = mobilenet_features(embedded("weights/mobilenet_v2.safetensors"))
-        order = np.random.default_rng(config.seed).permutation(len(photos))
-        self._real = self._features(photos[order])
+        order = np.random.default_rng(config.seed).permutation(len(pool))
+        self._real = self._features(pool.images[order])
         self._order = order
 
     def review(self, generator: FastganGenerator, iteration: int) -> dict[str, float]:
@@ -93,6 +94,7 @@ class Reviewer:
                 "class": self._label,
                 "iteration": iteration,
                 "image_px": self._config.image_px,
+                "aspect": self._aspect,
                 **figures,
             }
             write_found(Found("fastgan", facts, half(generator)), self._folder / "best.safetensors")

@@ -16,7 +16,7 @@ from factory.gan.diff_augment import AUGMENTATIONS, diff_augment
 from factory.gan.discriminator import FastganDiscriminator
 from factory.gan.projected import ProjectedDiscriminator
 from factory.generators.fastgan import FastganGenerator, FastganSizes, calibrate_norms
-from factory.training.image_pool import ImagePool, to_signed
+from factory.training.image_pool import Fit, ImagePool, to_signed
 from factory.training.loop import LoopConfig
 from factory.weights import read_weights
 
@@ -27,6 +27,8 @@ class GanConfig(StrictModel):
     discriminator: "fastgan" learns from the photos alone; "projected" judges features of MobileNetV2
         (ImageNet), costs twice as much a step and needs far fewer.
 
+    fit: photos that are not square are cropped, or squashed, and the generated images stretched back to
+        their median aspect: for objects that fill their photo.
     image_px: a power of two from 64. width, discriminator_width: channels at 64 px and at half of image_px.
     ema: the share of the averaged weights that a step keeps, reached gradually.
     precision: of the convolutions; bf16 is 5x faster on processors and GPUs that have it, fp32 runs anywhere.
@@ -34,6 +36,7 @@ class GanConfig(StrictModel):
     """
 
     image_px: int = Field(default=64, ge=64, le=256)
+    fit: Fit = "crop"
     num_latent: int = Field(default=128, gt=0)
     discriminator: Literal["fastgan", "projected"] = "fastgan"
     width: int = Field(default=32, ge=4)

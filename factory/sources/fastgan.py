@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+import cv2
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -43,18 +45,30 @@ class FastganConfig(SourceConfig):
             generator = FastganGenerator.from_state_dict(content.tensors)
         except ValueError as error:
             raise InputError(f"{path}: {error}, wanted {_WANTED}") from error
-        return FastganSource(generator, sha256_of(path), seed, self.batch_size)
+        aspect = float(content.facts.get("aspect", 1.0))
+        return FastganSource(generator, sha256_of(path), seed, self.batch_size, aspect)
 
 
 class FastganSource:
-    """Slot ``i`` is the image of a latent vector drawn from (seed, i)."""
+    """Slot ``i`` is the image of a latent vector drawn from (seed, i), stretched to ``aspect`` (width over
+    height) by the side that grows.
+    """
 
     size: None = None
 
-    def __init__(self, generator: FastganGenerator, weights_sha256: str, seed: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        generator: FastganGenerator,
+        weights_sha256: str,
+        seed: int,
+        batch_size: int,
+        aspect: float = 1.0,
+    ) -> None:
         self._generator = generator.to(memory_format=torch.channels_last)  # 2x faster on the CPU
         self._weights_sha256 = weights_sha256
         self._seed, self._batch_size = seed, batch_size
+        side = generator.sizes.image_px
+        self._frame = (round(side * max(1.0, aspect)), round(side * max(1.0, 1 / aspect)))  # width, height
 
     def images(self, start: int, count: int) -> Iterator[ObjectImage]:
         """Slots ``start`` to ``start + count``."""
@@ -64,11 +78,16 @@ class FastganSource:
                 "latent_seed": self._seed,
                 "latent_index": index,
             }
-            yield ObjectImage(str(index), image, origin)
+            yield ObjectImage(str(index), self._stretched(image), origin)
 
     def identity(self) -> Mapping[str, Scalar]:
         """sha256 of the weight file."""
         return {"weights_sha256": self._weights_sha256}
+
+    def _stretched(self, image: UInt8Array) -> UInt8Array:
+        if image.shape[1::-1] == self._frame:
+            return image
+        return np.asarray(cv2.resize(image, self._frame, interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def _batch(self, start: int) -> UInt8Array:  # (B, S, S, 3)
         latents = draw_latents(self._seed, start, self._batch_size, self._generator.sizes.num_latent)

@@ -34,13 +34,14 @@ class ImagePool(Protocol):
 class PhotoPool:
     """A finite source, held in memory. Every epoch of a stream shows each image once, in a new order.
 
-    images: uint8 (N, S, S, 3). flip: mirror every other image, by lot.
+    images: uint8 (N, S, S, 3). flip: mirror every other image, by lot. aspect: width over height that the
+    images had before they were squashed (the median), 1 when they were not.
     """
 
-    def __init__(self, images: UInt8Array, seed: int, *, flip: bool = True) -> None:
+    def __init__(self, images: UInt8Array, seed: int, *, flip: bool = True, aspect: float = 1.0) -> None:
         if len(images) == 0:
             raise ValueError("no images, wanted at least one")
-        self.images = images
+        self.images, self.aspect = images, aspect
         self._seed, self._flip = seed, flip
 
     @property
@@ -94,10 +95,14 @@ def open_pool(
     """
     if source.size is None:
         return EndlessPool(source, size_px, fit)
-    images = [fit_square(item.image, size_px, fit) for item in _whole(source, 0, source.size)]
+    images: list[UInt8Array] = []
+    aspects: list[float] = []
+    for item in _whole(source, 0, source.size):
+        images.append(fit_square(item.image, size_px, fit))
+        aspects.append(item.image.shape[1] / item.image.shape[0] if fit == "squash" else 1.0)
     if not images:
         raise InputError(f"source: {source.size} images, none of them readable: wanted photos")
-    return PhotoPool(np.stack(images), seed, flip=flip)
+    return PhotoPool(np.stack(images), seed, flip=flip, aspect=float(np.median(aspects)))
 
 
 def fit_square(image: UInt8Array, side_px: int, fit: Fit) -> UInt8Array:

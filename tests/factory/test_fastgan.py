@@ -26,8 +26,9 @@ from factory.generators.fastgan import (
 from factory.generators.found import Found, write_found
 from factory.generators.rows import aligned_slots, draw_latents
 from factory.sources.fastgan import FastganConfig
+from factory.sources.images import ImagesConfig
 from factory.train_gan import draw, half, main
-from factory.training.image_pool import PhotoPool, to_signed
+from factory.training.image_pool import Fit, PhotoPool, open_pool, to_signed
 from factory.training.loop import LoopConfig
 
 TINY = GanConfig(
@@ -216,6 +217,23 @@ def test_a_trained_generator_is_a_source(tmp_path: Path) -> None:
     images = [item.image for item in source.images(2, 5)]
     assert [image.shape for image in images] == [(64, 64, 3)] * 5
     assert np.array_equal(images[3], next(iter(source.images(5, 1))).image)
+
+
+def test_images_of_squashed_photos_are_stretched_back(tmp_path: Path) -> None:
+    state = half(FastganGenerator(FastganSizes(8, 4, 64)).eval())
+    for aspect, shape in ((1.5, (64, 96, 3)), (0.5, (128, 64, 3))):
+        write_found(Found("fastgan", {"aspect": aspect}, state), tmp_path / "g.safetensors")
+        source = FastganConfig(weights=tmp_path / "g.safetensors").open(0, tmp_path)
+        assert next(iter(source.images(0, 1))).image.shape == shape
+
+
+def test_a_squashing_pool_remembers_the_median_aspect(tmp_path: Path) -> None:
+    for index, width in enumerate((20, 30, 90)):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.zeros((20, width, 3), np.uint8))
+    source = ImagesConfig(root=tmp_path).open(0, tmp_path)
+    fits: tuple[Fit, ...] = ("squash", "crop")
+    pools = [open_pool(source, 8, 0, fit=fit) for fit in fits]
+    assert [pool.aspect for pool in pools if isinstance(pool, PhotoPool)] == [1.5, 1.0]
 
 
 def test_weights_of_another_family_are_no_source(tmp_path: Path) -> None:
