@@ -1,6 +1,7 @@
 """Train a generator on a class's photos: ``python -m factory.train_gan --class birds-photos``."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from factory.gan.learner import GanConfig, GanLearner
 from factory.gan.scores import (
     FloatArray,
     copying,
+    frechet_distance,
     kernel_distance,
     mobilenet_features,
     nearest,
@@ -29,9 +31,11 @@ from factory.training.image_pool import PhotoPool, open_pool
 from factory.training.loop import claim_folder, train
 from factory.training.picture import grid, write_picture
 
+_FINAL_SAMPLES = 2000
 _EXAMPLES = """examples:
   python -m factory.train_gan --class birds-photos source.root=photos/birds
-  python -m factory.train_gan --class cars-photos --preset large image_px=128 loop.steps=50000
+  python -m factory.train_gan --class cars-photos fit=squash loop.steps=2500
+  python -m factory.train_gan --class faces-photos --preset paper image_px=256
 
 The same command again goes on where it stopped. Afterwards use the weights with
   python -m factory.build --class birds source.weights=gan-birds-photos.safetensors"""
@@ -58,13 +62,18 @@ def main(argv: list[str]) -> int:
     claim_folder(folder, config, {"source": dict(source.identity())})
     pool = open_pool(source, config.image_px, config.seed, fit=config.fit, flip=config.flip)
     assert isinstance(pool, PhotoPool)
+    if len(pool) < 2:
+        raise InputError(
+            f"class {name}: {len(pool)} photo, wanted at least 2 (100 give samples worth having)"
+        )
     reviewer = Reviewer(pool, config, folder, recipe.label)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train(GanLearner(pool, config, reviewer.review, device), folder, config.loop, f"gan {name}")
     weights = home / "data" / "weights" / f"gan-{name}.safetensors"
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes((folder / "best.safetensors").read_bytes())
-    print(f"{weights}: the generator of step {reviewer.best()[1]}, KID {reviewer.best()[0]:.4f}")
+    scores = reviewer.final_scores()
+    print(f"{weights}: the generator of step {reviewer.best()[1]}, {scores}")
     print(f"samples, beside their nearest training photos: {folder}/neighbours.png")
     return 0
 
@@ -100,6 +109,22 @@ class Reviewer:
             write_found(Found("fastgan", facts, half(generator)), self._folder / "best.safetensors")
             write_picture(self._folder / "neighbours.png", self._beside_nearest(samples[:20], fake[:20]))
         return figures
+
+    def final_scores(self) -> str:
+        """KID, FID and copying of the best generator with as many samples as there are photos, up to 2,000;
+        kept in ``scores.json``.
+        """
+        generator = FastganGenerator.from_state_dict(read_found(self._folder / "best.safetensors").tensors)
+        count = min(len(self._real), _FINAL_SAMPLES)
+        real, fake = self._real[:count], self._features(draw(generator, count, self._config.seed + 1))
+        scores = {
+            "kid": kernel_distance(real, fake),
+            "fid": frechet_distance(real, fake),
+            "copying": copying(self._real, fake),
+            "samples": count,
+        }
+        (self._folder / "scores.json").write_text(json.dumps(scores) + "\n")
+        return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
 
     def best(self) -> tuple[float, int]:
         """KID and iteration of the best generator so far; infinite when there is none."""

@@ -52,14 +52,13 @@ def mobilenet_features(weights: Path) -> Features:
 
 def kernel_distance(real: FloatArray, fake: FloatArray) -> float:
     """KID (Bińkowski et al., "Demystifying MMD GANs", 2018): the unbiased squared maximum mean discrepancy
-    under the kernel (x.y / D + 1)^3, averaged over blocks of 100 real and 100 generated images in order.
+    under the kernel (x.y / D + 1)^3, averaged over blocks of 100 real and 100 generated images in order, or
+    over one block of as many as there are. Raises ValueError for fewer than two of either.
     """
-    count = min(len(real), len(fake)) // _BLOCK
-    if count == 0:
-        raise ValueError(
-            f"{len(real)} real and {len(fake)} generated images, wanted {_BLOCK} of each at least"
-        )
-    blocks = [slice(_BLOCK * i, _BLOCK * (i + 1)) for i in range(count)]
+    size = min(len(real), len(fake), _BLOCK)
+    if size < 2:
+        raise ValueError(f"{len(real)} real and {len(fake)} generated images, wanted 2 of each at least")
+    blocks = [slice(size * i, size * (i + 1)) for i in range(min(len(real), len(fake)) // size)]
     return float(np.mean([_squared_discrepancy(real[block], fake[block]) for block in blocks]))
 
 
