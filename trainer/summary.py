@@ -8,13 +8,18 @@ import numpy as np
 
 from trainer.dataset import BoxedImage
 from trainer.drawing import contact_sheet, draw_detections, write_png
-from trainer.experiment import Cell, ExperimentConfig
+from trainer.experiment import Cell, ExperimentConfig, Phase
 from trainer.images import read_image
 from trainer.sample import Detections, Sample
 
 _SHOWN_SCORE = 0.5  # detections below are left out of the pictures
 _SHOWN = 24
-_NAMES = {"scratch": "from scratch", "finetune": "pretrained, finetuned", "mixed": "mixed"}
+_NAMES = {
+    "scratch": "from scratch",
+    "pretrain": "pretrained",
+    "finetune": "pretrained, finetuned",
+    "mixed": "mixed",
+}
 
 
 def score_table(
@@ -30,13 +35,20 @@ def score_table(
         spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
         return f"{np.mean(values):.1f}{spread}"
 
-    columns = [phase for phase in config.phases if phase != "pretrain"]
+    trained = [phase for phase in config.phases if phase != "pretrain"]
+    before: Phase = "finetune" if "finetune" in trained else "pretrain"  # where the pretrained-only row shows
+    columns: list[Phase] = (
+        trained if before in trained or "pretrain" not in config.phases else [*trained, before]
+    )
     rows = [[f"{metric}, real photos", *(_NAMES[phase] for phase in columns)]]
     if "pretrain" in config.phases:
-        rows.append(
-            ["0 (pretrained only)", *(entry("pretrain", 0) if p == "finetune" else "" for p in columns)]
-        )
-    rows += [[str(amount), *(entry(phase, amount) for phase in columns)] for amount in config.num_real]
+        rows.append(["0 (pretrained only)", *(entry("pretrain", 0) if p == before else "" for p in columns)])
+    if trained:
+        amounts = config.num_real
+        rows += [
+            [str(amount), *("" if p == "pretrain" else entry(p, amount) for p in columns)]
+            for amount in amounts
+        ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) + " |" for row in rows
