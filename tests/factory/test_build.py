@@ -135,7 +135,7 @@ def test_an_unknown_class_gets_a_did_you_mean() -> None:
 
 def test_an_empty_photo_folder_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="no images"):
-        main(["--class", "birds", f"source.root={tmp_path}", "--out", str(tmp_path / "set")])
+        main(["--class", "birds-photos", f"source.root={tmp_path}", "--out", str(tmp_path / "set")])
     assert not (tmp_path / "set").exists()
 
 
