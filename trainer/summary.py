@@ -35,7 +35,7 @@ def score_table(
         spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
         return f"{np.mean(values):.1f}{spread}"
 
-    trained = [phase for phase in config.phases if phase != "pretrain"]
+    trained: list[Phase] = [phase for phase in config.phases if phase != "pretrain"]
     before: Phase = "finetune" if "finetune" in trained else "pretrain"  # where the pretrained-only row shows
     columns: list[Phase] = (
         trained if before in trained or "pretrain" not in config.phases else [*trained, before]
