@@ -15,7 +15,7 @@ from factory.redo.selection import FloatArray, pick_channel
 from factory.stages import ObjectImage, Scalar, Segmentation, SegmenterConfig, UInt8Array
 from factory.weights import find_weights, sha256_of
 
-_BATCH = 32  # images a forward at most
+_BATCH = 8  # images a forward at most: larger ones leave the processor's cache and are slower
 
 
 class RedoConfig(SegmenterConfig):
@@ -26,12 +26,14 @@ class RedoConfig(SegmenterConfig):
     weights_hint: what to tell a user who lacks the file: where it is to be had.
     object_channel: the region that is the object, which every training settles anew; "auto": the one that
         the file names, else for each image the one that `pick_channel` picks.
+    precision: bf16 is 2x faster on processors that compute in it, and slow on others.
     """
 
     kind: Literal["redo"] = "redo"
     weights: Path | None = None
     weights_hint: str = ""
     object_channel: Annotated[int, Field(ge=0, strict=True)] | Literal["auto"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def open(self, home: Path) -> "RedoSegmenter":
         """The network, loaded. Raises InputError when its weights are missing or not a mask network's."""
@@ -49,7 +51,7 @@ class RedoConfig(SegmenterConfig):
         channel = self.object_channel
         if channel == "auto" and network.object_channel is not None:
             channel = network.object_channel
-        return RedoSegmenter(network, sha256_of(path), channel)
+        return RedoSegmenter(network, sha256_of(path), channel, self.precision)
 
 
 class RedoSegmenter:
@@ -61,14 +63,19 @@ class RedoSegmenter:
     """
 
     def __init__(
-        self, network: MaskNetwork, weights_sha256: str, object_channel: int | Literal["auto"] = "auto"
+        self,
+        network: MaskNetwork,
+        weights_sha256: str,
+        object_channel: int | Literal["auto"] = "auto",
+        precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
-        self._network = network
+        self._network = network.to(memory_format=torch.channels_last)
         self._weights_sha256 = weights_sha256
         self._object_channel = object_channel
+        self._bf16 = precision == "bf16"
 
     def segment(self, images: Sequence[ObjectImage]) -> list[Segmentation]:
-        """Masks in the order of the images, at most 32 of them a forward."""
+        """Masks in the order of the images, at most 8 of them a forward."""
         found: list[Segmentation] = []
         for start in range(0, len(images), _BATCH):
             batch = [item.image for item in images[start : start + _BATCH]]
@@ -82,9 +89,9 @@ class RedoSegmenter:
     def _masks(self, images: Sequence[UInt8Array]) -> FloatArray:  # (B, num_masks, S, S)
         side = self._network.image_size
         squares = torch.from_numpy(np.stack([squash(image, side) for image in images]))
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             inputs = squares.permute(0, 3, 1, 2).float() / 127.5 - 1
-            return np.asarray(self._network(inputs).numpy(), np.float32)
+            return np.asarray(self._network(inputs).float().numpy(), np.float32)
 
     def _choose(self, image: UInt8Array, masks: FloatArray) -> Segmentation:
         channel = pick_channel(masks) if self._object_channel == "auto" else self._object_channel

@@ -26,11 +26,13 @@ class FastganConfig(SourceConfig):
     weights: its safetensors file; a relative one is looked up from the working directory, then in the home's
         data/weights, then among the embedded ones.
     batch_size: images made at once. Part of what an image is: another size may change its last bit.
+    precision: bf16 is 3x faster on processors that compute in it, slow on others; part of what an image is.
     """
 
     kind: Literal["fastgan"] = "fastgan"
     weights: Path | None = None
-    batch_size: int = Field(default=16, gt=0)
+    batch_size: int = Field(default=8, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def open(self, seed: int, home: Path) -> "FastganSource":
         """The generator, loaded. Raises InputError when its weights are missing or of another kind."""
@@ -46,7 +48,7 @@ class FastganConfig(SourceConfig):
         except ValueError as error:
             raise InputError(f"{path}: {error}, wanted {_WANTED}") from error
         aspect = float(content.facts.get("aspect", 1.0))
-        return FastganSource(generator, sha256_of(path), seed, self.batch_size, aspect)
+        return FastganSource(generator, sha256_of(path), seed, self.batch_size, aspect, self.precision)
 
 
 class FastganSource:
@@ -63,10 +65,11 @@ class FastganSource:
         seed: int,
         batch_size: int,
         aspect: float = 1.0,
+        precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
         self._generator = generator.to(memory_format=torch.channels_last)  # 2x faster on the CPU
         self._weights_sha256 = weights_sha256
-        self._seed, self._batch_size = seed, batch_size
+        self._seed, self._batch_size, self._bf16 = seed, batch_size, precision == "bf16"
         side = generator.sizes.image_px
         self._frame = (round(side * max(1.0, aspect)), round(side * max(1.0, 1 / aspect)))  # width, height
 
@@ -91,6 +94,6 @@ class FastganSource:
 
     def _batch(self, start: int) -> UInt8Array:  # (B, S, S, 3)
         latents = draw_latents(self._seed, start, self._batch_size, self._generator.sizes.num_latent)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             pixels: UInt8Array = to_uint8(self._generator(latents)).numpy()
         return pixels

@@ -110,18 +110,22 @@ def main() -> None:
         for title, kind, file, generator, latent, masks in rows:
             facts = {"image_size": masks.image_size, "temperature": 1.0, "object_channel": 0}
             write_found(Found("redo-masks", facts, masks.state_dict()), folder / "masks.safetensors")
-            recipe = make_recipe(kind, folder / file, folder / "masks.safetensors")
-            slow = seconds(partial(official, generator, latent, masks, recipe, count)) / count
-            fast = seconds(partial(factory, CropLine(recipe, folder), count)) / count
-            print(f"{title}: {1 / fast:.0f} crops/s, one at a time {1 / slow:.0f}: {slow / fast:.1f}x")
+            slow = None
+            for precision in ("fp32", "bf16"):
+                recipe = make_recipe(kind, folder / file, folder / "masks.safetensors", precision)
+                slow = slow or seconds(partial(official, generator, latent, masks, recipe, count)) / count
+                fast = seconds(partial(factory, CropLine(recipe, folder), count)) / count
+                speeds = f"{1 / fast:.0f} crops/s, one at a time in fp32 {1 / slow:.0f}"
+                print(f"{title}, {precision}: {speeds}: {slow / fast:.1f}x")
 
 
-def make_recipe(kind: str, generator: Path, masks: Path) -> Recipe:
+def make_recipe(kind: str, generator: Path, masks: Path, precision: str) -> Recipe:
+    source = {"kind": kind, "weights": generator} | ({"precision": precision} if kind == "fastgan" else {})
     return Recipe.model_validate(
         {
             "label": "thing",
-            "source": {"kind": kind, "weights": generator},
-            "segmenter": {"kind": "redo", "weights": masks, "object_channel": 0},
+            "source": source,
+            "segmenter": {"kind": "redo", "weights": masks, "object_channel": 0, "precision": precision},
             "quality": {**QUALITY, "duplicate_bits": None},
         }
     )

@@ -286,7 +286,7 @@ def test_wrong_settings_are_named(override: str, message: str) -> None:
 
 def test_a_generator_is_not_trained_on_a_generator() -> None:
     with pytest.raises(InputError, match="wanted photos"):
-        main(["--class", "faces-dcgan"])
+        main(["--class", "birds"])
 
 
 def test_projected_features_are_mobilenets_mixed_by_fixed_weights() -> None:
@@ -317,3 +317,18 @@ def test_a_projected_discriminator_trains_its_heads_alone() -> None:
     }
     assert moved
     assert all(name.startswith("heads.") for name in moved)
+
+
+def test_bf16_images_are_those_of_fp32_within_a_few_levels(tmp_path: Path) -> None:
+    generator = FastganGenerator(FastganSizes(8, 8, 64))
+    calibrate_norms(generator, torch.Generator().manual_seed(0), batches=2)
+    write_found(Found("fastgan", {}, half(generator)), tmp_path / "g.safetensors")
+    exact, quick = (
+        next(iter(FastganConfig.model_validate(settings).open(0, tmp_path).images(0, 1))).image.astype(int)
+        for settings in (
+            {"weights": tmp_path / "g.safetensors"},
+            {"weights": tmp_path / "g.safetensors", "precision": "bf16"},
+        )
+    )
+    assert not np.array_equal(exact, quick)
+    assert np.abs(exact - quick).mean() < 4

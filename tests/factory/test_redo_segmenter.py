@@ -113,11 +113,11 @@ def test_a_fixed_channel_is_the_object_whatever_it_looks_like() -> None:
     np.testing.assert_array_equal(dark.mask, 255 - bright.mask)
 
 
-def test_a_forward_takes_at_most_32_images_in_order() -> None:
+def test_a_forward_takes_at_most_8_images_in_order() -> None:
     segmenter, network = _segmenter(1)
     photos = [ObjectImage(str(i), np.full((8, 8, 3), 3 * i, np.uint8)) for i in range(70)]
     assert [int(found.mask[0, 0]) for found in segmenter.segment(photos)] == [3 * i for i in range(70)]
-    assert network.batches == [32, 32, 6]
+    assert network.batches == [8, 8, 8, 8, 8, 8, 8, 8, 6]
     assert segmenter.segment([]) == []
 
 
