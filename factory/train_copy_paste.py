@@ -1,7 +1,5 @@
 """Train a copy-pasting GAN on a class: ``python -m factory.train_copy_paste --class birds-photos``."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,14 @@ from torch import Tensor
 
 from configs.entry import run
 from configs.errors import InputError
-from configs.home import find_config, find_home, packaged_names
-from configs.load import apply_overrides, read_yaml, validated
+from configs.home import find_home
 from factory.copy_paste.destinations import BackgroundPool
 from factory.copy_paste.learner import CopyPasteConfig, CopyPasteLearner, copy_masks
 from factory.copy_paste.networks import paste
 from factory.generators.dcgan import to_uint8
 from factory.generators.found import Fact, Found, write_found
-from factory.recipe import load_recipe
 from factory.redo.mask_network import MaskNetwork
+from factory.training.command import load_settings, parse_training
 from factory.training.image_pool import ImagePool, open_pool, to_signed
 from factory.training.loop import claim_folder, train
 from factory.training.picture import grid, write_picture
@@ -40,17 +37,18 @@ The same command again goes on where it stopped. Afterwards use the masks with
 
 def main(argv: list[str]) -> int:
     """Parse, train, say where the weights are."""
-    args = _parse(argv)
+    args = parse_training(
+        argv,
+        command="factory.train_copy_paste",
+        description="Train a network to find objects by pasting them elsewhere, unnoticed.",
+        examples=_EXAMPLES,
+        presets="copy_paste",
+        folder="runs/copy-paste-CLASS",
+    )
     home = find_home()
     name = Path(args.class_name).stem
-    of_source = [text for text in args.overrides if text.startswith("source.")]
-    recipe = load_recipe(args.class_name, of_source)
-    settings = apply_overrides(
-        read_yaml(find_config("copy_paste", args.preset, "preset")),
-        [text for text in args.overrides if text not in of_source],
-    )
-    config = validated(CopyPasteConfig, settings, f"preset {args.preset}")
-    folder = Path(args.out) if args.out else home / "runs" / f"copy-paste-{name}"
+    recipe, config = load_settings(CopyPasteConfig, "copy_paste", args)
+    folder = args.out or home / "runs" / f"copy-paste-{name}"
     source = recipe.source.open(recipe.seed, home)
     backgrounds = None if config.backgrounds is None else _open_backgrounds(config.backgrounds)
     identity: dict[str, Any] = {"source": dict(source.identity())}
@@ -113,28 +111,6 @@ def _open_backgrounds(location: str) -> ShardSet:
             f"backgrounds: {location}: holds {len(found)} {found.manifest.kind}, wanted backgrounds"
         )
     return found
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.train_copy_paste",
-        description="Train a network to find objects by pasting them elsewhere, unnoticed.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    known, presets = (", ".join(packaged_names(folder)) for folder in ("classes", "copy_paste"))
-    parser.add_argument(
-        "--class",
-        dest="class_name",
-        required=True,
-        help=f"whose source gives the images: {known}, or a YAML file",
-    )
-    parser.add_argument("--preset", default="light", help=f"settings: {presets}, or a YAML file [light]")
-    parser.add_argument("--out", help="folder of the training [runs/copy-paste-CLASS]")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings, or source.* of the class"
-    )
-    return parser.parse_intermixed_args(argv)
 
 
 if __name__ == "__main__":

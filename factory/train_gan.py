@@ -1,8 +1,6 @@
 """Train a generator on a class's photos: ``python -m factory.train_gan --class birds-photos``."""
 
-import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,7 @@ import torch
 from configs.embedded import embedded
 from configs.entry import run
 from configs.errors import InputError
-from configs.home import find_config, find_home, packaged_names
-from configs.load import apply_overrides, read_yaml, validated
+from configs.home import find_home
 from factory.gan.learner import GanConfig, GanLearner
 from factory.gan.scores import (
     FloatArray,
@@ -25,8 +22,8 @@ from factory.gan.scores import (
 from factory.generators.dcgan import to_uint8
 from factory.generators.fastgan import FastganGenerator
 from factory.generators.found import Fact, Found, read_found, write_found
-from factory.recipe import load_recipe
 from factory.stages import UInt8Array
+from factory.training.command import load_settings, parse_training
 from factory.training.image_pool import PhotoPool, open_pool
 from factory.training.loop import claim_folder, train
 from factory.training.picture import grid, write_picture
@@ -43,17 +40,18 @@ The same command again goes on where it stopped. Afterwards use the weights with
 
 def main(argv: list[str]) -> int:
     """Parse, train, say where the weights are."""
-    args = _parse(argv)
+    args = parse_training(
+        argv,
+        command="factory.train_gan",
+        description="Train a generator on the photos of a class (few are enough).",
+        examples=_EXAMPLES,
+        presets="gan",
+        folder="runs/gan-CLASS",
+    )
     home = find_home()
     name = Path(args.class_name).stem
-    is_source = [text.startswith("source.") for text in args.overrides]
-    recipe = load_recipe(args.class_name, [t for t, s in zip(args.overrides, is_source, strict=True) if s])
-    path = find_config("gan", args.preset, "preset")
-    settings = apply_overrides(
-        read_yaml(path), [t for t, s in zip(args.overrides, is_source, strict=True) if not s]
-    )
-    config = validated(GanConfig, settings, f"preset {args.preset}")
-    folder = Path(args.out) if args.out else home / "runs" / f"gan-{name}"
+    recipe, config = load_settings(GanConfig, "gan", args)
+    folder = args.out or home / "runs" / f"gan-{name}"
     source = recipe.source.open(recipe.seed, home)
     if source.size is None:
         raise InputError(
@@ -90,7 +88,7 @@ class Reviewer:
         self._order = order
 
     def review(self, generator: FastganGenerator, iteration: int) -> dict[str, float]:
-        """KID, FID, copying; pictures; the weights when they are the best so far."""
+        """KID and copying; pictures; the weights when they are the best so far."""
         samples = draw(generator, self._config.samples, self._config.seed)
         fake = self._features(samples)
         figures = {
@@ -157,29 +155,6 @@ def half(generator: FastganGenerator) -> dict[str, torch.Tensor]:
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in state.items()
     }
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.train_gan",
-        description="Train a generator on the photos of a class (few are enough).",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    known = ", ".join(packaged_names("classes"))
-    parser.add_argument(
-        "--class",
-        dest="class_name",
-        required=True,
-        help=f"whose source gives the photos: {known}, or a YAML file",
-    )
-    presets = ", ".join(packaged_names("gan"))
-    parser.add_argument("--preset", default="light", help=f"settings: {presets}, or a YAML file [light]")
-    parser.add_argument("--out", help="folder of the training [runs/gan-CLASS]")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings, or source.* of the class"
-    )
-    return parser.parse_intermixed_args(argv)
 
 
 if __name__ == "__main__":

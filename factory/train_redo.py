@@ -1,6 +1,5 @@
 """Train ReDO's mask network: ``python -m factory.train_redo --class birds-photos source.root=photos/``."""
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from configs.entry import run
 from configs.errors import InputError
-from configs.home import find_home, packaged_names
+from configs.home import find_home
 from factory.generators.found import write_found
 from factory.redo.candidates import Candidate, choose, read_candidates
 from factory.redo.distill import DistillLearner, TeacherMasks, teacher_masks
@@ -20,6 +19,7 @@ from factory.redo.official import write_official
 from factory.redo.selection import MaskFigures
 from factory.redo.settings import RedoTraining, load_training
 from factory.stages import ObjectSource
+from factory.training.command import parse_training
 from factory.training.image_pool import EndlessPool, ImagePool, PhotoPool, open_pool
 from factory.training.loop import LoopConfig, claim_folder, train
 
@@ -39,27 +39,19 @@ No label is used: the checkpoint and the object's region are chosen by what the 
 
 def main(argv: list[str]) -> int:
     """Parse, train, choose, print what was chosen and why."""
-    args = _parse(argv)
+    args = parse_training(
+        argv,
+        command="factory.train_redo",
+        description="Train ReDO to part object and background on images of one class, without labels.",
+        examples=_EXAMPLES,
+        presets="redo",
+        folder="runs/redo-NAME",
+    )
     home = find_home()
     config = load_training(args.class_name, args.preset, args.overrides)
     folder = args.out or home / "runs" / f"redo-{config.name}"
     print(train_redo(config, folder, home))
     return 0
-
-
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.train_redo",
-        description="Train ReDO to part object and background on images of one class, without labels.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    classes, presets = (", ".join(packaged_names(folder)) for folder in ("classes", "redo"))
-    parser.add_argument("--class", dest="class_name", required=True, help=f"{classes}, or a YAML file")
-    parser.add_argument("--preset", default="light", help=f"{presets}, or a YAML file [light]")
-    parser.add_argument("--out", type=Path, help="the training's folder [runs/redo-NAME]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the training")
-    return parser.parse_intermixed_args(argv)
 
 
 def train_redo(config: RedoTraining, folder: Path, home: Path) -> str:

@@ -1,6 +1,7 @@
 """Training images of one size, drawn by number: a batch is a function of (seed, stream, step)."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import cv2
@@ -43,6 +44,7 @@ class PhotoPool:
             raise ValueError("no images, wanted at least one")
         self.images, self.aspect = images, aspect
         self._seed, self._flip = seed, flip
+        self._epoch = lru_cache(maxsize=4)(self._draw_epoch)  # a batch lies in one epoch, or in two
 
     @property
     def size_px(self) -> int:
@@ -62,7 +64,7 @@ class PhotoPool:
         order, mirrored = self._epoch(stream, epoch)
         return int(order[place]), self._flip and bool(mirrored[place])
 
-    def _epoch(self, stream: int, epoch: int) -> tuple[IntArray, IntArray]:
+    def _draw_epoch(self, stream: int, epoch: int) -> tuple[IntArray, IntArray]:
         rng = np.random.default_rng([self._seed, stream, epoch])
         return rng.permutation(len(self.images)), rng.integers(0, 2, len(self.images))
 
