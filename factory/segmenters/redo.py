@@ -1,6 +1,7 @@
 """ReDO's mask network as a segmenter: it was trained without labels, on photos of one class."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import torch
 from pydantic import Field
 
 from configs.errors import InputError
+from factory.device import Device, placed
 from factory.redo.mask_network import WANTED, MaskNetwork, load_mask_network
 from factory.redo.selection import FloatArray, pick_channel
 from factory.stages import ObjectImage, Scalar, Segmentation, SegmenterConfig, UInt8Array
@@ -27,6 +29,7 @@ class RedoConfig(SegmenterConfig):
     object_channel: the region that is the object, which every training settles anew; "auto": the one that
         the file names, else for each image the one that `pick_channel` picks.
     precision: bf16 is 2x faster on processors that compute in it, and slow on others.
+    device: "cuda" for a GPU; it may move the last bits of a mask.
     """
 
     kind: Literal["redo"] = "redo"
@@ -34,6 +37,7 @@ class RedoConfig(SegmenterConfig):
     weights_hint: str = ""
     object_channel: Annotated[int, Field(ge=0, strict=True)] | Literal["auto"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    device: Device = None
 
     def open(self, home: Path) -> "RedoSegmenter":
         """The network, loaded. Raises InputError when its weights are missing or not a mask network's."""
@@ -51,7 +55,7 @@ class RedoConfig(SegmenterConfig):
         channel = self.object_channel
         if channel == "auto" and network.object_channel is not None:
             channel = network.object_channel
-        return RedoSegmenter(network, sha256_of(path), channel, self.precision)
+        return RedoSegmenter(network, sha256_of(path), channel, self.precision, self.device)
 
 
 class RedoSegmenter:
@@ -68,8 +72,9 @@ class RedoSegmenter:
         weights_sha256: str,
         object_channel: int | Literal["auto"] = "auto",
         precision: Literal["fp32", "bf16"] = "fp32",
+        device: Device = None,
     ) -> None:
-        self._network = network.to(memory_format=torch.channels_last)
+        self._network, self._device = network.to(memory_format=torch.channels_last), device
         self._weights_sha256 = weights_sha256
         self._object_channel = object_channel
         self._bf16 = precision == "bf16"
@@ -89,9 +94,14 @@ class RedoSegmenter:
     def _masks(self, images: Sequence[UInt8Array]) -> FloatArray:  # (B, num_masks, S, S)
         side = self._network.image_size
         squares = torch.from_numpy(np.stack([squash(image, side) for image in images]))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            inputs = squares.permute(0, 3, 1, 2).float() / 127.5 - 1
-            return np.asarray(self._network(inputs).float().numpy(), np.float32)
+        network, device = self._placed, self._device or "cpu"
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self._bf16):
+            inputs = squares.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            return np.asarray(network(inputs).float().cpu().numpy(), np.float32)
+
+    @cached_property
+    def _placed(self) -> MaskNetwork:
+        return placed(self._network, self._device, "segmenter.device")
 
     def _choose(self, image: UInt8Array, masks: FloatArray) -> Segmentation:
         channel = pick_channel(masks) if self._object_channel == "auto" else self._object_channel

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 
 from configs.errors import InputError
+from factory.device import Device, placed
 from factory.generators.dcgan import DcganGenerator, to_uint8
 from factory.generators.rows import aligned_slots, draw_latents
 from factory.stages import ObjectImage, Scalar, SourceConfig, UInt8Array
@@ -26,11 +27,13 @@ class DcganConfig(SourceConfig):
     weights: its state dict, a torch or safetensors file; a relative one is looked up from the working
         directory, then in the home's data/weights. Unset: the 64 px faces of the gan-face-generate package.
     batch_size: images made at once. Part of what an image is: another size may change its last bit.
+    device: "cuda" for a GPU; part of what an image is.
     """
 
     kind: Literal["dcgan"] = "dcgan"
     weights: Path | None = None
     batch_size: int = Field(default=64, gt=0)
+    device: Device = None
 
     def open(self, seed: int, home: Path) -> "DcganSource":
         """The generator, loaded. Raises InputError when its weights are missing or not a DCGAN's."""
@@ -46,7 +49,7 @@ class DcganConfig(SourceConfig):
             raise InputError(f"{path}: found {found} … ({error}), wanted a DCGAN generator") from error
         if generator.sizes.nc not in (1, 3):
             raise InputError(f"{path}: makes images of {generator.sizes.nc} channels, wanted 1 or 3")
-        return DcganSource(generator, path, seed, self.batch_size)
+        return DcganSource(generator, path, seed, self.batch_size, self.device)
 
 
 class DcganSource:
@@ -54,8 +57,10 @@ class DcganSource:
 
     size: None = None
 
-    def __init__(self, generator: DcganGenerator, weights: Path, seed: int, batch_size: int) -> None:
-        self._generator = generator
+    def __init__(
+        self, generator: DcganGenerator, weights: Path, seed: int, batch_size: int, device: Device = None
+    ) -> None:
+        self._generator, self._device = generator, device
         self._weights = weights
         self._seed = seed
         self._batch_size = batch_size
@@ -77,8 +82,12 @@ class DcganSource:
     def _batch(self, start: int) -> UInt8Array:  # (B, S, S, 3)
         latents = draw_latents(self._seed, start, self._batch_size, self._generator.sizes.nz)
         with torch.inference_mode():
-            pixels: UInt8Array = to_uint8(self._generator(latents)).numpy()
+            pixels: UInt8Array = to_uint8(self._placed(latents.to(self._device or "cpu"))).cpu().numpy()
         return pixels
+
+    @cached_property
+    def _placed(self) -> DcganGenerator:
+        return placed(self._generator, self._device, "source.device")
 
 
 def _weights_of_package() -> Path:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from configs.errors import InputError
+from factory.device import placed
 from factory.generators.dcgan import to_uint8
 from factory.generators.found import Fact
 from factory.generators.rows import aligned_slots
@@ -55,8 +56,6 @@ class StyleganConfig(SourceConfig):
         if self.weights is None:
             raise InputError(f"source.weights is not set: wanted {wanted}")
         path = find_weights("source.weights", self.weights, home, wanted)
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("source.device: found cuda, but torch sees no GPU; wanted cpu")
         found = load_stylegan(path)
         channels = found.facts.get("image_channels", 3)
         if channels not in (1, 3):
@@ -84,7 +83,7 @@ class StyleganSource:
         config: StyleganConfig,
         facts: Mapping[str, Fact],
     ) -> None:
-        self._generator = generator.to(config.device)
+        self._generator = generator
         self._weights = weights
         self._seed = seed
         self._config = config
@@ -110,14 +109,19 @@ class StyleganSource:
         return sha256_of(self._weights)
 
     def _batch(self, start: int) -> UInt8Array:  # (B, S, S, 3)
+        generator = self._placed
         drawn = [self._drawn(index) for index in range(start, start + self._config.batch_size)]
         latents, *noise = (torch.stack(parts).to(self._config.device) for parts in zip(*drawn, strict=True))
         with torch.inference_mode():
-            images = self._generator(
+            images = generator(
                 latents, self._config.psi, self._cutoff, self._image_px, noise if noise else None
             )
             pixels: UInt8Array = to_uint8(images).cpu().numpy()
         return pixels
+
+    @cached_property
+    def _placed(self) -> StyleGan:
+        return placed(self._generator, "cuda" if self._config.device == "cuda" else None, "source.device")
 
     def _drawn(self, index: int) -> list[Tensor]:
         """The slot's latent vector (z_dim,), then its noise maps (1, S, S) where they are random."""

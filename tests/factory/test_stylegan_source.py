@@ -127,7 +127,7 @@ def test_missing_weights_are_asked_for_with_the_hint() -> None:
 def test_a_gpu_that_is_not_there_is_refused(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"source\.device: found cuda"):
-        _open(weights, device="cuda")
+        next(_open(weights, device="cuda").images(0, 1))
 
 
 @pytest.mark.parametrize("name", [n for n in packaged_names("classes") if n.endswith("-stylegan")])
