@@ -38,7 +38,7 @@ def parse_training(
 
 
 def load_settings(model: type[_Settings], presets: str, args: argparse.Namespace) -> tuple[Recipe, _Settings]:
-    """The class's recipe, with the overrides that begin with ``source.``; the preset's settings, with the others.
+    """The class's recipe with the overrides of ``source.``, the preset's settings with the others.
 
     Raises InputError.
     """
