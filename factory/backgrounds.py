@@ -6,8 +6,8 @@ Photos that hold an excluded class, near-duplicates, small and unreadable photos
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -15,13 +15,15 @@ from rich.progress import track
 
 from configs.entry import run
 from configs.errors import InputError
+from factory.ledger import Ledger
 from factory.output_set import claim_set, describe_drops, drops_of
 from factory.perceptual_hash import HashIndex, dhash
 from factory.photo_sets import KINDS, Candidate, candidates_identity, find_candidates
 from factory.photos import UnreadablePhoto, read_photo
 from factory.stages import UInt8Array
 from shards.errors import ShardError
-from shards.manifest import Manifest, ShardEntry, shard_name, write_manifest
+from shards.lease import LEASE_NAME, hold_lease
+from shards.manifest import Manifest, shard_name
 from shards.records import BackgroundRecord
 from shards.store import Store, open_store
 from shards.writer import write_shard
@@ -106,39 +108,39 @@ def build(settings: BackgroundSettings, root: Path, annotations: Path | None, ou
     }
     store = open_store(out)
     manifest = claim_set(store, "backgrounds", settings.exclude, recipe)
-    if manifest.complete:
+    if manifest.complete and not store.exists(LEASE_NAME):
         return _summary(manifest, store.location, made=0)
-    filled, made = _fill(store, manifest, settings, candidates)
-    return _summary(filled, store.location, made)
+    with hold_lease(store, say=_note) as lease:
+        manifest = claim_set(store, "backgrounds", settings.exclude, recipe)  # as the last holder left it
+        store.remove_stale_temporaries(alone=True)
+        ledger = Ledger(store, manifest, lease)
+        made = _fill(ledger, store, settings, candidates)
+        store.remove_stale_temporaries(alone=True)
+    return _summary(ledger.manifest, store.location, made)
 
 
 def _fill(
-    store: Store, manifest: Manifest, settings: BackgroundSettings, candidates: Sequence[Candidate]
-) -> tuple[Manifest, int]:
-    """Write the shards that are missing, each entered as soon as it is there; the manifest, and how many.
+    ledger: Ledger, store: Store, settings: BackgroundSettings, candidates: Sequence[Candidate]
+) -> int:
+    """Write the shards that are missing; returns how many.
 
     All photos are looked at again, since a photo may be a near-duplicate of any before it.
     """
-    there = {entry.name: entry for entry in manifest.shards}
-    num_kept = len(there)
-    write_manifest(store, _entered(manifest, there, complete=False))
+    made = 0
+    ledger.commit(complete=False)
     for index, batch in enumerate(_batches(settings, candidates)):
-        name = shard_name("backgrounds", index)
         if not batch.records:
             raise InputError(
                 f"{store.location}: no photo of {batch.seen} is left ({describe_drops(batch.dropped)})"
             )
-        if name not in there:
-            there[name] = write_shard(store, name, batch.records, dropped=batch.dropped, seen=batch.seen)
-            write_manifest(store, _entered(manifest, there, complete=False))
-    manifest = _entered(manifest, there, complete=True)
-    write_manifest(store, manifest)
-    return manifest, len(there) - num_kept
-
-
-def _entered(manifest: Manifest, entries: Mapping[str, ShardEntry], complete: bool) -> Manifest:
-    shards = tuple(entries[name] for name in sorted(entries))
-    return replace(manifest, shards=shards, complete=complete)
+        if index not in ledger:
+            name = shard_name("backgrounds", index)
+            entry = write_shard(store, name, batch.records, dropped=batch.dropped, seen=batch.seen)
+            ledger.enter(index, entry)
+            made += 1
+    ledger.remove_strays()
+    ledger.commit(complete=True)
+    return made
 
 
 def _batches(settings: BackgroundSettings, candidates: Sequence[Candidate]) -> Iterator[_Batch]:

@@ -1,29 +1,28 @@
 """Make a class's crop set: ``python -m factory.build --class birds source.root=photos/``."""
 
 import argparse
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from configs.entry import run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from configs.load import to_yaml
-from factory.job import ShardResult, run_job
+from factory.job import Fleet, run_job
+from factory.ledger import Ledger, index_of
+from factory.maker import Job
 from factory.output_set import claim_set, drops_of
 from factory.pipeline import CropLine, ShardTask
 from factory.progress import BuildProgress
 from factory.recipe import Recipe, load_recipe
 from shards.errors import ShardError
-from shards.manifest import Manifest, ShardEntry, shard_name, write_manifest
-from shards.store import Store, open_store
+from shards.lease import LEASE_NAME, hold_lease
+from shards.manifest import Manifest, ShardEntry
+from shards.store import open_store
 
 DEFAULT_CROPS = 2000  # of an endless source, when neither command nor recipe says
-_COMMIT_EVERY_S = (
-    2.0  # a driver that dies loses at most the entries of this time; their shards are made again
-)
 
 _EXAMPLES = """examples:
   python -m factory.build --class birds source.root=photos/
@@ -40,8 +39,8 @@ def main(argv: list[str]) -> int:
     home = find_home()
     recipe = load_recipe(args.class_name, args.overrides)
     out = args.out or str(home / "data" / "crops" / Path(args.class_name).stem)
-    summary = build(recipe, out, args.crops, args.ray, args.workers, home)
-    print(summary)
+    fleet = Fleet(args.ray, args.workers, args.cpus_per_worker, args.gpus_per_worker, args.installed)
+    print(build(recipe, out, args.crops, fleet, home))
     return 0
 
 
@@ -57,31 +56,44 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", help="folder or URL of the set [data/crops/CLASS]")
     parser.add_argument("--crops", type=int, help="crops to keep [all of a finite source, else 2000]")
     parser.add_argument("--ray", default="local", help="off, local or a cluster's address [local]")
-    parser.add_argument("--workers", type=int, help="processes that make shards [one a core]")
+    parser.add_argument("--workers", type=int, help="processes that make shards, at most [as many as fit]")
+    parser.add_argument("--cpus-per-worker", type=int, default=1, help="beyond the first they encode [1]")
+    parser.add_argument("--gpus-per-worker", type=float, default=0.0, help="a share is fine: 0.25 [0]")
+    parser.add_argument("--installed", action="store_true", help="the cluster has this program: send no code")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the recipe")
     args = parser.parse_intermixed_args(argv)
-    for name in ("crops", "workers"):
+    for name in ("crops", "workers", "cpus_per_worker"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise InputError(f"--{name}: found {value}, wanted 1 or more")
+            raise InputError(f"--{name.replace('_', '-')}: found {value}, wanted 1 or more")
+    if args.gpus_per_worker < 0:
+        raise InputError(f"--gpus-per-worker: found {args.gpus_per_worker}, wanted 0 or more")
     return args
 
 
-def build(recipe: Recipe, out: str, crops: int | None, ray_mode: str, workers: int | None, home: Path) -> str:
+def build(recipe: Recipe, out: str, crops: int | None, fleet: Fleet, home: Path) -> str:
     """Bring the set at ``out`` to what the recipe and ``crops`` ask; returns a summary to print.
 
-    Raises InputError when ``out`` holds a set of another recipe, or something that is no set.
+    Raises InputError when ``out`` holds a set of another recipe, or something that is no set; ShardError when
+    another job is writing it.
     """
     line = CropLine(recipe, home)
     crops = crops or recipe.crops or (DEFAULT_CROPS if line.source.size is None else None)
     store = open_store(out)
-    manifest = claim_set(store, "crops", (recipe.label,), line.identity())
-    if _is_done(manifest, crops, line):
+    identity = line.identity()
+    manifest = claim_set(store, "crops", (recipe.label,), identity)
+    if _is_done(manifest, crops, line) and not store.exists(LEASE_NAME):
         return _summary(manifest, out, made=0, crops=crops)
-    store.write("recipe.yaml", to_yaml(recipe).encode())
-    job = _Build(store, recipe, line, manifest, crops)
-    made = job.run(home, ray_mode, workers)
-    return _summary(job.manifest, out, made, crops)
+    with hold_lease(store, say=_note) as lease:
+        manifest = claim_set(store, "crops", (recipe.label,), identity)  # as the last holder left it
+        store.remove_stale_temporaries(alone=True)
+        store.write("recipe.yaml", to_yaml(recipe).encode())
+        place = out if "://" in out else str(Path(out).absolute())
+        job = Job(recipe, home, place, manifest.fingerprint, lease.token)
+        ledger = Ledger(store, manifest, lease)
+        made = _Build(job, line, ledger, crops).run(fleet)
+        store.remove_stale_temporaries(alone=True)
+    return _summary(ledger.manifest, out, made, crops)
 
 
 def _is_done(manifest: Manifest, crops: int | None, line: CropLine) -> bool:
@@ -94,52 +106,47 @@ def _is_done(manifest: Manifest, crops: int | None, line: CropLine) -> bool:
 
 
 class _Build:
-    """One run of the driver: gives out tasks, enters results in the manifest."""
+    """One run of the driver: says which shards are missing, enters what is made."""
 
-    def __init__(
-        self, store: Store, recipe: Recipe, line: CropLine, manifest: Manifest, crops: int | None
-    ) -> None:
-        self.store, self.recipe, self.line, self.crops = store, recipe, line, crops
-        self.manifest = manifest
-        self._entries = {_index_of(entry): entry for entry in manifest.shards}
-        self._entries = {
-            index: entry for index, entry in self._entries.items() if self._is_whole(index, entry)
-        }
-        self._unreadable: list[str] = []
-        self._committed_at = 0.0
+    def __init__(self, job: Job, line: CropLine, ledger: Ledger, crops: int | None) -> None:
+        self.job, self.line, self.ledger, self.crops = job, line, ledger, crops
+        for entry in ledger.entries:
+            if not self._is_whole(entry):
+                ledger.forget(index_of(entry))
 
-    def run(self, home: Path, ray_mode: str, workers: int | None) -> int:
+    def run(self, fleet: Fleet) -> int:
         """Make what is missing; returns the number of shards made."""
         made = 0
-        self._commit(complete=False)  # the folder is this recipe's from now on
+        self.ledger.commit(complete=False)  # the folder is this recipe's from now on
         finite = self.line.source.size is not None
-        with BuildProgress(self._expected(), counts_images=finite) as progress:
-            progress.show(self._entries.values())
-            tasks = self._tasks()
-            results = run_job(self.recipe, home, self.store.location, tasks, ray_mode, workers)
+        expected = (
+            self.line.source.size or self.crops or 0
+        )  # images of a finite source, crops of an endless one
+        with BuildProgress(expected, counts_images=finite, already=self.ledger.entries) as progress:
+            results = run_job(self.job, self._tasks(), fleet)
             try:
                 with closing(results):  # type: ignore[type-var]
                     for result in results:
                         made += 1
-                        self._enter(result)
-                        progress.show(self._entries.values())
+                        self.ledger.enter(result.task.index, result.entry, result.unreadable)
+                        progress.add(result.entry)
             finally:
-                self._commit(complete=False)
-        made += self._trim(home)
-        self._commit(complete=True)
-        if not self.manifest.records:
-            raise InputError(
-                f"{self.store.location}: no crop kept ({drops_of(self.manifest)}): loosen quality.*"
-            )
+                self.ledger.commit(complete=False)
+        made += self._trim()
+        self.ledger.remove_strays()
+        self.ledger.commit(complete=True)
+        manifest = self.ledger.manifest
+        if not manifest.records:
+            raise InputError(f"{self.job.location}: no crop kept ({drops_of(manifest)}): loosen quality.*")
         return made
 
     def _tasks(self) -> Iterator[ShardTask]:
         """Missing shards in order; ends when enough is kept."""
         index = 0
         while (limit := self._limit(index)) != 0:
-            if self.line.slots_of(index) is not None and self._kept_before(index) >= (self.crops or 1 << 62):
+            if limit is None and self.crops is not None and self.ledger.kept_before(index) >= self.crops:
                 return
-            if index not in self._entries:
+            if index not in self.ledger:
                 yield ShardTask(index, limit)
             index += 1
 
@@ -149,67 +156,35 @@ class _Build:
         if slots is not None:
             return None if slots else 0
         assert self.crops is not None
-        return max(0, min(self.recipe.shard_size, self.crops - index * self.recipe.shard_size))
+        size = self.job.recipe.shard_size
+        return max(0, min(size, self.crops - index * size))
 
-    def _is_whole(self, index: int, entry: ShardEntry) -> bool:
+    def _is_whole(self, entry: ShardEntry) -> bool:
+        index = index_of(entry)
         slots = self.line.slots_of(index)
         return entry.seen == slots if slots is not None else entry.records == self._limit(index)
 
-    def _kept_before(self, index: int) -> int:
-        """Crops of the shards before ``index`` as far as all of those are known, else 0."""
-        if any(i not in self._entries for i in range(index)):
-            return 0
-        return sum(self._entries[i].records for i in range(index))
-
-    def _enter(self, result: ShardResult) -> None:
-        self._entries[result.task.index] = result.entry
-        self._unreadable += [f"{item.name}: {item.why}" for item in result.unreadable]
-        if time.monotonic() - self._committed_at > _COMMIT_EVERY_S:
-            self._commit(complete=False)
-
-    def _commit(self, complete: bool) -> None:
-        self._note_unreadable()  # before the manifest: a shard that is entered is not looked at again
-        entries = tuple(self._entries[index] for index in sorted(self._entries))
-        self.manifest = replace(self.manifest, shards=entries, complete=complete)
-        write_manifest(self.store, self.manifest)
-        self._committed_at = time.monotonic()
-
-    def _trim(self, home: Path) -> int:
-        """Cut a finite source's crops to ``crops``: remake the shard that goes over, drop those after."""
+    def _trim(self) -> int:
+        """Cut a finite source's crops to ``crops``: remake the shard that goes over, forget those after."""
         if self.crops is None or self.line.source.size is None:
             return 0
         kept, made = 0, 0
-        for index in sorted(self._entries):
-            room = self.crops - kept
+        for entry in self.ledger.entries:
+            index, room = index_of(entry), self.crops - kept
             if room <= 0:
-                del self._entries[index]
-                self._commit(complete=False)
-                self.store.remove(shard_name("crops", index))
+                self.ledger.forget(index)
                 continue
-            if self._entries[index].records > room:
-                task = ShardTask(index, room)
-                (result,) = run_job(self.recipe, home, self.store.location, [task], "off", None)
-                self._enter(result)
+            if entry.records > room:
+                (result,) = run_job(self.job, [ShardTask(index, room)], Fleet("off"))
+                self.ledger.enter(index, result.entry, result.unreadable)
                 made += 1
-            kept += self._entries[index].records
+            kept += min(room, entry.records)
+        self.ledger.commit(complete=False)  # before their tars are removed
         return made
 
-    def _expected(self) -> int:
-        """What the progress bar counts to: crops of an endless source, images of a finite one."""
-        return self.line.source.size or self.crops or 0
 
-    def _note_unreadable(self) -> None:
-        if not self._unreadable:
-            return
-        name = "unreadable.txt"
-        known = self.store.read(name).decode().splitlines() if self.store.exists(name) else []
-        lines = sorted({*known, *self._unreadable})
-        self.store.write(name, "".join(f"{line}\n" for line in lines).encode())
-        self._unreadable.clear()
-
-
-def _index_of(entry: ShardEntry) -> int:
-    return int(entry.name.removeprefix("crops-").removesuffix(".tar"))
+def _note(message: str) -> None:
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _summary(manifest: Manifest, out: str, made: int, crops: int | None) -> str:

@@ -13,7 +13,7 @@ from configs.errors import InputError
 _Network = TypeVar("_Network", bound=nn.Module)
 
 Device = Literal["cuda"] | None
-"""None is the processor, and not part of a recipe's identity: recipes from before there was a choice keep theirs."""
+"""None is the processor. It is no part of a recipe's identity, which is older than the choice."""
 
 
 def placed(network: _Network, device: Device, place: str) -> _Network:

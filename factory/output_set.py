@@ -6,23 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 from configs.errors import InputError
+from shards.lease import LEASE_NAME
 from shards.manifest import Kind, Manifest, find_manifest, fingerprint_of
 from shards.store import Store
 
-_BESIDE_SHARDS = ("recipe.yaml", "unreadable.txt")
+_BESIDE_SHARDS = ("recipe.yaml", "unreadable.txt", LEASE_NAME)
 
 
 def claim_set(store: Store, kind: Kind, classes: tuple[str, ...], recipe: Mapping[str, Any]) -> Manifest:
     """The manifest to go on from: the one at the store when this recipe made it, else a new and empty one.
 
-    Entries whose tar is gone are left out, so that it is made again. Writes nothing but the removal of what
-    killed writers left. Raises InputError when another recipe made the set, or the folder holds other things.
+    Entries whose tar is gone, or of another size, are left out, so that it is made again. Writes nothing.
+    Raises InputError when another recipe made the set, or the folder holds other things.
     """
     new = Manifest(kind, classes, fingerprint_of(recipe), recipe, (), complete=False)
     found = find_manifest(store)
-    names = set(store.names())
+    sizes = store.sizes()
     if found is None:
-        foreign = sorted(n for n in names if not n.startswith(f"{kind}-") and n not in _BESIDE_SHARDS)
+        foreign = sorted(n for n in sizes if not n.startswith(f"{kind}-") and n not in _BESIDE_SHARDS)
         if foreign:
             raise InputError(f"{store.location}: holds {foreign[0]}: wanted a new or empty folder")
     elif found.kind != kind:
@@ -30,10 +31,9 @@ def claim_set(store: Store, kind: Kind, classes: tuple[str, ...], recipe: Mappin
     elif found.shards and found.fingerprint != new.fingerprint:
         differences = _differences(found.recipe, recipe)
         raise InputError(f"{store.location}: made by another recipe ({differences}): wanted another --out")
-    store.remove_stale_temporaries()
     if found is None or not found.shards:
         return new
-    there = tuple(entry for entry in found.shards if entry.name in names)
+    there = tuple(entry for entry in found.shards if sizes.get(entry.name) == entry.bytes)
     return replace(found, shards=there, complete=found.complete and len(there) == len(found.shards))
 
 

@@ -32,10 +32,10 @@ class ShardTask:
 
 
 @dataclass(slots=True)
-class ShardCrops:
-    """A shard's crops and what became of the slots it looked at."""
+class ShardTally:
+    """What became of the slots that a shard looked at, so far."""
 
-    records: list[CropRecord] = field(default_factory=list)
+    kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
     seen: int = 0
@@ -61,18 +61,22 @@ class CropLine:
         size = self.recipe.shard_size
         return max(0, min(size, self.source.size - index * size))
 
-    def make_crops(self, task: ShardTask) -> ShardCrops:
-        """The crops of one shard. Raises InputError when an endless source's crops are nearly all refused."""
-        made = ShardCrops()
+    def crops(self, task: ShardTask, tally: ShardTally) -> Iterator[CropRecord]:
+        """The crops of one shard, as they get done; ``tally`` is kept up to date on the way.
+
+        Raises InputError when an endless source's crops are nearly all refused.
+        """
         bits = self.recipe.quality.duplicate_bits
         duplicates = None if bits is None else DuplicateGate(bits)
         for item in self._segmented(task.index):
-            if task.limit is not None and len(made.records) >= task.limit:
+            if task.limit is not None and tally.kept >= task.limit:
                 break
-            made.seen += 1
-            self._take(item, task.index, made, duplicates)
-            self._check_patience(made)
-        return made
+            tally.seen += 1
+            record = self._taken(item, task.index, tally, duplicates)
+            if record is not None:
+                tally.kept += 1
+                yield record
+            self._check_patience(tally)
 
     def _segmented(self, index: int) -> Iterator[Unreadable | tuple[ObjectImage, Segmentation]]:
         slots = self.slots_of(index)
@@ -84,33 +88,34 @@ class CropLine:
             for item in batch:
                 yield (item, next(masks)) if isinstance(item, ObjectImage) else item
 
-    def _take(
+    def _taken(
         self,
         item: Unreadable | tuple[ObjectImage, Segmentation],
         index: int,
-        made: ShardCrops,
+        tally: ShardTally,
         duplicates: DuplicateGate | None,
-    ) -> None:
+    ) -> CropRecord | None:
+        """The crop of one slot; None where it is dropped, which the tally notes."""
         if isinstance(item, Unreadable):
-            made.unreadable.append(item)
-            made.dropped["unreadable"] += 1
-            return
+            tally.unreadable.append(item)
+            tally.dropped["unreadable"] += 1
+            return None
         image, segmentation = item
         verdict = judge(segmentation, self.recipe.quality)
         if not verdict.keep:
-            made.dropped[verdict.reason] += 1
-            return
-        key = f"{index:06d}-{len(made.records):05d}"
+            tally.dropped[verdict.reason] += 1
+            return None
+        key = f"{index:06d}-{tally.kept:05d}"
         record = cut(key, self.recipe.label, image, segmentation, self.recipe.crop, verdict.scores)
         if duplicates and duplicates.is_duplicate(record.image):
-            made.dropped["near_duplicate"] += 1
-            return
-        made.records.append(record)
+            tally.dropped["near_duplicate"] += 1
+            return None
+        return record
 
-    def _check_patience(self, made: ShardCrops) -> None:
-        if self.source.size is not None or made.seen < PATIENCE or made.seen < 100 * len(made.records):
+    def _check_patience(self, tally: ShardTally) -> None:
+        if self.source.size is not None or tally.seen < PATIENCE or tally.seen < 100 * tally.kept:
             return
         raise InputError(
-            f"source {self.recipe.source.kind}: {len(made.records)} of {made.seen} images kept "
-            f"({describe_drops(made.dropped)}): loosen quality.* or choose another segmenter"
+            f"source {self.recipe.source.kind}: {tally.kept} of {tally.seen} images kept "
+            f"({describe_drops(tally.dropped)}): loosen quality.* or choose another segmenter"
         )

@@ -1,6 +1,7 @@
 """The gate: which crops are good enough to train on, judged without labels, each refusal with a reason."""
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -44,28 +45,42 @@ class Verdict:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One of the gate's limits. refuses(score, limit): whether such a crop is refused, for this reason."""
+
+    name: str
+    score: str
+    refuses: Callable[[float, float], bool]
+    reason: str
+
+
+LIMITS = (  # the first that refuses gives the reason
+    Limit("min_area_frac", "area_frac", operator.lt, "too_small"),
+    Limit("min_side_px", "side_px", operator.lt, "too_small"),
+    Limit("max_area_frac", "area_frac", operator.gt, "too_large"),
+    Limit("min_main_share", "main_share", operator.lt, "fragmented"),
+    Limit("max_border_frac", "border_frac", operator.gt, "touches_border"),
+    Limit("min_confidence", "confidence", operator.lt, "unsure"),
+)
+
+
 def judge(segmentation: Segmentation, config: QualityConfig) -> Verdict:
     """Keep the crop, or the first of these reasons that holds:
 
     ``empty``, ``too_small``, ``too_large``, ``fragmented``, ``touches_border``, ``unsure``.
-    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1. A mask that is
-    the whole frame by choice is kept.
+    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1, and the shorter
+    side, ``side_px``. A mask that is the whole frame by choice is kept.
     """
     box = solid_box(segmentation.mask)
     if box is None:
         return Verdict(False, "empty", {"confidence": segmentation.confidence})
-    scores = _measure(segmentation)
+    scores = _measure(segmentation, box)
     if segmentation.is_whole:
         return Verdict(True, scores=scores)
-    side_px = min(box[2] - box[0], box[3] - box[1])
-    refusals = {
-        "too_small": scores["area_frac"] < config.min_area_frac or side_px < config.min_side_px,
-        "too_large": scores["area_frac"] > config.max_area_frac,
-        "fragmented": scores["main_share"] < config.min_main_share,
-        "touches_border": scores["border_frac"] > config.max_border_frac,
-        "unsure": scores["confidence"] < config.min_confidence,
-    }
-    reason = next((name for name, holds in refusals.items() if holds), "")
+    limits = ((limit, getattr(config, limit.name)) for limit in LIMITS)
+    reasons = (limit.reason for limit, value in limits if limit.refuses(scores[limit.score], value))
+    reason = next(reasons, "")
     return Verdict(not reason, reason, scores)
 
 
@@ -77,7 +92,7 @@ def solid_box(mask: UInt8Array) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _measure(segmentation: Segmentation) -> dict[str, float]:
+def _measure(segmentation: Segmentation, box: tuple[int, int, int, int]) -> dict[str, float]:
     solid = (segmentation.mask >= SOLID).astype(np.uint8)
     area = int(solid.sum())
     stats = np.asarray(cv2.connectedComponentsWithStats(solid, connectivity=8)[2])
@@ -86,6 +101,7 @@ def _measure(segmentation: Segmentation) -> dict[str, float]:
         "main_share": float(stats[1:, cv2.CC_STAT_AREA].max() / area),
         "border_frac": _border_frac(solid),
         "confidence": segmentation.confidence,
+        "side_px": min(box[2] - box[0], box[3] - box[1]),
     }
 
 

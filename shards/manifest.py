@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any, Literal, NoReturn
 
@@ -19,6 +19,7 @@ MANIFEST_NAME = "manifest.json"
 
 Kind = Literal["crops", "backgrounds"]
 
+_SHARDS_GO_HERE = '"shards": [\n  0\n ]'
 _SHARD_NAME = re.compile(r"(crops|backgrounds)-([0-9]{6,})\.tar")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -61,8 +62,16 @@ class Manifest:
         return sum(entry.bytes for entry in self.shards)
 
     def to_json(self) -> str:
-        """Equal manifests give equal text. Raises ShardError when the recipe is not plain JSON."""
-        return f"{_canonical(asdict(self), MANIFEST_NAME, indent=1)}\n"
+        """Equal manifests give equal text. Raises ShardError when the recipe is not plain JSON.
+
+        Put together entry by entry: as one tree of Python objects a large manifest is ten times its text.
+        """
+        head = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "shards"}
+        before, after = _canonical(head | {"shards": [0]}, MANIFEST_NAME, indent=1).split(_SHARDS_GO_HERE)
+        entries = (_canonical(asdict(entry), entry.name, indent=1) for entry in self.shards)
+        listed = ",\n  ".join(entry.replace("\n", "\n  ") for entry in entries)
+        shards = f'"shards": [\n  {listed}\n ]' if listed else '"shards": []'
+        return f"{before}{shards}{after}\n"
 
 
 def shard_name(kind: Kind, index: int) -> str:
@@ -97,9 +106,12 @@ def read_manifest(store: Store) -> Manifest:
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
     """Replaces the store's manifest whole. Raises ShardError when it would not read back."""
-    text = manifest.to_json()
-    manifest_from_json(text, f"{store.location}/{MANIFEST_NAME}")
-    store.write(MANIFEST_NAME, text.encode())
+    place = f"{store.location}/{MANIFEST_NAME}"
+    manifest_from_json(replace(manifest, shards=()).to_json(), place)
+    for entry in manifest.shards:
+        _entry(asdict(entry), manifest.kind, list(manifest.classes), place)
+    _check_order(manifest.shards, place)
+    store.write(MANIFEST_NAME, manifest.to_json().encode())
 
 
 def manifest_from_json(text: str, place: str) -> Manifest:

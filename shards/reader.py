@@ -1,6 +1,7 @@
 """Reads a set: opens its manifest, checks each shard against it, gives records by index or in a stream."""
 
 import hashlib
+import struct
 import threading
 from bisect import bisect_right
 from collections import Counter, OrderedDict
@@ -129,7 +130,7 @@ class ShardSet:
         """Where each record's first header lies, and where the last record ends: (records + 1,)."""
         starts: list[int] = []
         last_key, end = "", 0
-        for name, _, _, header, after in _walk(view, 0, len(view), self._place(entry)):
+        for name, header, after in walk(view, self._place(entry)):
             key = name.partition(".")[0]
             if key != last_key:
                 if key < last_key:
@@ -148,10 +149,10 @@ class ShardSet:
         place = self._place(entry)
         members: dict[str, memoryview] = {}
         key = ""
-        for name, data, size, _, _ in _walk(view, start, end, place):
-            key, _, extension = name.partition(".")
-            members[extension] = view[data : data + size]
         try:
+            for name, data in members_in(view, start, end):
+                key, _, extension = name.partition(".")
+                members[extension] = data
             record = decode(key, members)
         except ShardError as error:
             raise ShardError(f"{place}: {error}") from error
@@ -191,26 +192,56 @@ class ShardSet:
         return f"{self.store.location}/{entry.name}"
 
 
-def _walk(view: memoryview, start: int, end: int, place: str) -> Iterator[tuple[str, int, int, int, int]]:
-    """(name, data offset, size, header offset, offset after the padding) of each tar member in a stretch.
+def walk(view: memoryview, place: str) -> Iterator[tuple[str, int, int]]:
+    """(name, header offset, offset after the padding) of each tar member.
 
     Raises ShardError at anything that is not a plain ustar member.
     """
-    offset = start
-    while offset + BLOCK <= end and (head := bytes(view[offset : offset + BLOCK])) != _ZERO_BLOCK:
+    offset = 0
+    while offset + BLOCK <= len(view) and (head := bytes(view[offset : offset + BLOCK])) != _ZERO_BLOCK:
+        name, digits, checksum_digits, magic = _HEADER.unpack_from(head)
         try:
-            size = int(head[124:135], 8)
-            checksum = int(head[148:154], 8)
+            size = int(digits, 8)
+            checksum = int(checksum_digits, 8)
         except ValueError:
             raise ShardError(f"{place}: no tar header at byte {offset}") from None
-        if head[257:262] != b"ustar" or checksum != sum(head) - sum(head[148:156]) + 8 * ord(" "):
+        found = _sum(head) - _sum(head[_CHECKSUM]) + 8 * ord(" ")
+        if magic != b"ustar" or checksum != found or size < 0:
             raise ShardError(f"{place}: damaged tar header at byte {offset}")
-        data = offset + BLOCK
-        after = data + size + -size % BLOCK
-        if after > end:
+        after = offset + BLOCK + size + -size % BLOCK
+        if after > len(view):
             raise ShardError(f"{place}: the member at byte {offset} is cut off")
-        yield head[:100].rstrip(b"\0").decode("ascii", "replace"), data, size, offset, after
+        yield _text(name), offset, after
         offset = after
 
 
+def members_in(view: memoryview, start: int, end: int) -> Iterator[tuple[str, memoryview]]:
+    """(name, content) of each tar member in a stretch that `walk` has found sound.
+
+    Raises ShardError when the file was changed since.
+    """
+    while start < end:
+        name, digits, _, magic = _HEADER.unpack_from(view, start)
+        try:
+            size = int(digits, 8)
+        except ValueError:
+            size = -1
+        if magic != b"ustar" or size < 0:
+            raise ShardError(f"no tar header at byte {start}: the shard was changed while it was read")
+        data = start + BLOCK
+        yield _text(name), view[data : data + size]
+        start = data + size + -size % BLOCK
+
+
+def _text(name: bytes) -> str:
+    return name.rstrip(b"\0").decode("ascii", "replace")
+
+
+def _sum(head: bytes) -> int:
+    """Sum of the bytes; zeros, most of a header, are first taken out, for that is quicker."""
+    return sum(head.translate(None, b"\0"))
+
+
+_HEADER = struct.Struct("100s 24x 11s 13x 6s 103x 5s")  # name, size, checksum, magic
+_CHECKSUM = slice(148, 156)
 _ZERO_BLOCK = bytes(BLOCK)

@@ -34,6 +34,7 @@ def test_the_house_rules_hold(command: list[str]) -> None:
         "factory.backgrounds",
         "factory.build",
         "factory.convert",
+        "factory.sets",
         "factory.train_copy_paste",
         "factory.train_gan",
         "factory.train_redo",

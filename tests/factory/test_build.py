@@ -6,7 +6,7 @@ import pytest
 
 from configs.errors import InputError
 from factory.build import main
-from factory.job import ShardMaker
+from factory.maker import ShardMaker
 from shards.errors import ShardError
 from shards.manifest import find_manifest
 from shards.reader import ShardSet

@@ -46,7 +46,7 @@ def test_the_first_of_several_reasons_counts() -> None:
     assert _reason(_boxes((0, 0, 10, 10), (50, 50, 55, 55)), confidence=0) == "too_small"
 
 
-def test_scores_are_shares() -> None:
+def test_scores_are_shares_and_the_shorter_side() -> None:
     mask = _boxes((0, 0, 40, 20), (60, 60, 70, 80))
     scores = judge(Segmentation(mask, 0.75), QualityConfig()).scores
     assert scores == {
@@ -54,6 +54,7 @@ def test_scores_are_shares() -> None:
         "main_share": pytest.approx(0.8),
         "border_frac": pytest.approx(59 / (116 + 56)),  # of the boxes' outlines, the pixels on two sides
         "confidence": 0.75,
+        "side_px": 70,
     }
 
 

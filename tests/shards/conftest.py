@@ -1,8 +1,11 @@
-"""Small sets made in code."""
+"""Small sets made in code; an S3 server behind a line that may fail."""
 
-from collections.abc import Callable
+import importlib.util
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from shards.manifest import Kind, Manifest, ShardEntry, fingerprint_of, shard_na
 from shards.records import BackgroundRecord, CropRecord, Record
 from shards.store import open_store
 from shards.writer import write_shard
+from tests.faults.s3_proxy import BUCKET, FaultyProxy, faulty_proxy, s3_server, s3_settings
 
 MakeSet = Callable[..., str]
 
@@ -64,3 +68,35 @@ def make_set(tmp_path: Path) -> MakeSet:
         return place
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """A real S3-compatible server on loopback."""
+    for package in ("s3fs", "moto", "flask", "flask_cors"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: pip install 'crop-foundry[test]'")
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def line(s3_port: int) -> Iterator[FaultyProxy]:
+    with faulty_proxy(s3_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(line: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> FaultyProxy:
+    """What lies between ``s3://`` and the server; its `plan` spoils requests. Tests have little patience."""
+    line.mend()
+    monkeypatch.setitem(fsspec.config.conf, "s3", s3_settings(line))
+    for name, value in {"TRIES": "4", "WAIT_S": "0.01", "SILENCE_S": "0.25"}.items():
+        monkeypatch.setenv(f"CROP_FOUNDRY_REMOTE_{name}", value)
+    return line
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> str:
+    """A prefix of the test's own."""
+    return f"s3://{BUCKET}/{re.sub('[^a-z0-9]+', '-', request.node.name)}"

@@ -274,6 +274,32 @@ def test_what_is_no_tar_is_refused(make_set: MakeSet, damage: Callable[[bytes], 
     assert problems(place) == [f"{place}/crops-000001.tar: {message}"]
 
 
+def with_size(tar: bytes, digits: bytes) -> bytes:
+    """The tar with another size in its first header, whose checksum then fits."""
+    head = tar[:124] + digits + tar[135:148] + b" " * 8 + tar[156:512]
+    return head[:148] + b"%06o\0 " % sum(head) + head[156:] + tar[512:]
+
+
+def test_a_negative_size_is_refused(make_set: MakeSet) -> None:
+    place = make_set()
+    forge(place, with_size((Path(place) / "crops-000001.tar").read_bytes(), b"-0000001000"))
+    assert problems(place) == [f"{place}/crops-000001.tar: damaged tar header at byte 0"]
+
+
+@pytest.mark.parametrize("digits", [b"junk", b"-0000001000"])
+def test_a_shard_that_changes_under_the_reader_is_noticed(make_set: MakeSet, digits: bytes) -> None:
+    place = make_set()
+    path = Path(place) / "crops-000001.tar"
+    found = ShardSet.open(place)
+    assert found[4].key == make_crop(4).key
+    with path.open("r+b") as file:
+        file.write(with_size(path.read_bytes(), digits.ljust(11, b"\0")))
+    with pytest.raises(
+        ShardError, match=r"crops-000001\.tar: no tar header at byte 0: the shard was changed"
+    ):
+        found[4]
+
+
 def test_a_tar_of_other_makers_is_read(make_set: MakeSet) -> None:
     place = make_set()
     packed = io.BytesIO()

@@ -6,12 +6,14 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from shards.errors import ShardError
-from shards.store import LocalStore, open_store
+from shards.local import LocalStore
+from shards.store import open_store
 
 
 @pytest.fixture(params=["folder", "file URL", "memory"])
@@ -34,8 +36,69 @@ def test_objects_come_back(location: str) -> None:
     assert store.exists("a.tar")
     assert not store.exists("c.tar")
     assert (store.size("b.tar"), store.read("a.tar"), bytes(store.view("a.tar"))) == (6, b"newer", b"newer")
+    assert list(store.sizes().items()) == [("a.tar", 5), ("b.tar", 6)]
+    assert abs(store.modified("a.tar") - time.time()) < 10
     store.remove("a.tar")
+    store.remove("a.tar", missing_ok=True)
     assert store.names() == ["b.tar"]
+
+
+def test_an_object_is_created_once(location: str) -> None:
+    store = open_store(location)
+    assert store.create("a", b"first")
+    assert not store.create("a", b"first")
+    assert not store.create("a", b"second")
+    assert store.read("a") == b"first"
+    store.remove("a")
+    assert store.create("a", b"third")
+    assert store.names() == ["a"]
+
+
+def test_of_many_creators_one_wins(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda text: store.create("a", text.encode()), "abcdefgh"))
+    assert sum(won) == 1
+    assert store.read("a").decode() == "abcdefgh"[won.index(True)]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_object_is_created_once_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    test_an_object_is_created_once(str(tmp_path))
+
+
+def test_a_link_whose_answer_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.link
+
+    def link_and_forget(old: Path, new: Path) -> None:
+        real(old, new)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "link", link_and_forget)
+    assert open_store(tmp_path).create("a", b"mine")
+
+
+def test_housekeeping_spares_what_other_threads_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    real = os.fsync
+    removed: list[str] = []
+
+    def clean_then_sync(descriptor: int) -> None:
+        removed.extend(store.remove_stale_temporaries(alone=True))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", clean_then_sync)
+    store.write("a", b"whole")
+    assert removed == []
+    assert store.read("a") == b"whole"
 
 
 def test_an_empty_object_comes_back(location: str) -> None:
@@ -140,4 +203,5 @@ def test_temporaries_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_pa
     assert store.names() == [".gitignore"]
     assert store.remove_stale_temporaries() == sorted(path.name for path in [*left, old])
     assert sorted(tmp_path.iterdir()) == sorted([*kept, other])
+    assert store.remove_stale_temporaries(alone=True) == sorted(path.name for path in kept)
     assert LocalStore(tmp_path / "none").remove_stale_temporaries() == []

@@ -4,7 +4,11 @@ import hashlib
 import io
 import os
 import tarfile
+import threading
 import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +18,9 @@ from PIL import Image
 
 from shards.errors import ShardError
 from shards.manifest import ShardEntry
+from shards.records import CropRecord
 from shards.store import open_store
-from shards.writer import pack_tar, write_shard
+from shards.writer import pack_shard, pack_tar, write_shard
 
 from .conftest import MakeSet, make_background, make_crop
 
@@ -28,6 +33,14 @@ def test_tarfile_reads_a_packed_tar() -> None:
         assert {i.name: c.read() for i, c in zip(infos, contents, strict=True) if c is not None} == members
     assert all((i.mtime, i.uid, i.gid, i.mode, i.uname, i.gname) == (0, 0, 0, 0o644, "", "") for i in infos)
     assert all(i.isreg() and not i.pax_headers for i in infos)
+
+
+def test_the_bytes_of_a_tar_never_change() -> None:
+    packed = pack_tar([("a.jpg", b"x" * 513), ("b" * 100, b""), ("c.json", bytes(range(256)) * 2)])
+    assert (
+        hashlib.sha256(packed).hexdigest()
+        == "422cdeb1ec1d59a49654f1b68dd5a80b8203e96def2417f7c0dc926ce32d01b3"
+    )
 
 
 def test_the_end_is_two_zero_blocks() -> None:
@@ -57,6 +70,68 @@ def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
         for run in range(2)
     ]
     assert entries[0] == entries[1]
+
+
+def test_packing_is_writing_without_the_store(tmp_path: Path) -> None:
+    records = [make_crop(i) for i in range(4)]
+    entry, packed = pack_shard("crops-000000.tar", records, dropped={"small": 1}, seen=5)
+    store = open_store(tmp_path)
+    assert write_shard(store, "crops-000000.tar", records, dropped={"small": 1}, seen=5) == entry
+    assert store.read("crops-000000.tar") == packed
+
+
+def test_encoders_change_no_byte() -> None:
+    with ThreadPoolExecutor(3) as encoders:
+        found = pack_shard("crops-000000.tar", map(make_crop, range(200)), encoders=encoders)
+    assert found == pack_shard("crops-000000.tar", map(make_crop, range(200)))
+
+
+def test_what_the_records_count_on_their_way_is_in_the_entry() -> None:
+    dropped: Counter[str] = Counter()
+    seen = 0
+
+    def records() -> Iterator[CropRecord]:
+        nonlocal seen
+        for index in range(6):
+            seen += 1
+            if index % 2:
+                dropped["small"] += 1
+            else:
+                yield make_crop(index)
+
+    entry, _ = pack_shard("crops-000000.tar", records(), dropped=dropped, seen=lambda: seen)
+    assert (entry.records, entry.dropped, entry.seen) == (3, {"small": 3}, 6)
+
+
+def test_records_run_at_most_64_ahead_of_the_encoders() -> None:
+    made = 0
+    blocked = threading.Event()
+
+    def records() -> Iterator[CropRecord]:
+        nonlocal made
+        for made in range(1, 201):
+            if made == 65:
+                blocked.set()  # an encoder that never starts must not get this far
+            yield make_crop(made)
+
+    with ThreadPoolExecutor(1) as encoders, ThreadPoolExecutor(1) as packer:
+        gate = threading.Event()
+        encoders.submit(gate.wait)
+        packing = packer.submit(pack_shard, "crops-000000.tar", records(), encoders=encoders)
+        assert not blocked.wait(0.3)
+        assert made == 64
+        gate.set()
+        assert packing.result()[0].records == 200
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_record_that_cannot_be_encoded_is_named_and_ends_the_packing(threads: int) -> None:
+    good = [make_crop(i) for i in range(100)]
+    bad = CropRecord(good[9].key, "bird", good[9].image, good[9].mask, {"score": float("nan")})
+    records = iter([*good[:9], bad, *good[10:]])
+    with ThreadPoolExecutor(threads or 1) as encoders, pytest.raises(ShardError, match=r"^c00000009: origin"):
+        pack_shard("crops-000000.tar", records, encoders=encoders if threads else None)
+    assert len(list(records)) >= (90 if threads == 0 else 100 - 9 - 64)
 
 
 def test_a_shard_may_be_empty(tmp_path: Path) -> None:
