@@ -119,9 +119,7 @@ def build(settings: BackgroundSettings, root: Path, annotations: Path | None, ou
     return _summary(ledger.manifest, store.location, made)
 
 
-def _fill(
-    ledger: Ledger, store: Store, settings: BackgroundSettings, candidates: Sequence[Candidate]
-) -> int:
+def _fill(ledger: Ledger, store: Store, settings: BackgroundSettings, candidates: Sequence[Candidate]) -> int:
     """Write the shards that are missing; returns how many.
 
     All photos are looked at again, since a photo may be a near-duplicate of any before it.

@@ -1,6 +1,7 @@
 """Make a class's crop set: ``python -m factory.build --class birds source.root=photos/``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,13 +16,18 @@ from factory.ledger import Ledger, index_of
 from factory.maker import Job
 from factory.output_set import claim_set, drops_of
 from factory.pipeline import CropLine, ShardTask
+from factory.plan import plan_build
 from factory.progress import BuildProgress
 from factory.recipe import Recipe, load_recipe
+from factory.set_page import write_page
 from shards.errors import ShardError
 from shards.lease import LEASE_NAME, hold_lease
 from shards.manifest import Manifest, ShardEntry
-from shards.store import open_store
+from shards.reader import ShardSet
+from shards.stats import stats_of
+from shards.store import Store, open_store
 
+_PAGE_SAMPLE = 2000  # records that the set's page measures; factory.set_page --sample for more
 DEFAULT_CROPS = 2000  # of an endless source, when neither command nor recipe says
 
 _EXAMPLES = """examples:
@@ -40,7 +46,9 @@ def main(argv: list[str]) -> int:
     recipe = load_recipe(args.class_name, args.overrides)
     out = args.out or str(home / "data" / "crops" / Path(args.class_name).stem)
     fleet = Fleet(args.ray, args.workers, args.cpus_per_worker, args.gpus_per_worker, args.installed)
-    print(build(recipe, out, args.crops, fleet, home))
+    print(
+        plan(recipe, args.crops, fleet, home) if args.dry_run else build(recipe, out, args.crops, fleet, home)
+    )
     return 0
 
 
@@ -59,6 +67,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="processes that make shards, at most [as many as fit]")
     parser.add_argument("--cpus-per-worker", type=int, default=1, help="beyond the first they encode [1]")
     parser.add_argument("--gpus-per-worker", type=float, default=0.0, help="a share is fine: 0.25 [0]")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="measure a batch, say what the build would take"
+    )
     parser.add_argument("--installed", action="store_true", help="the cluster has this program: send no code")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the recipe")
     args = parser.parse_intermixed_args(argv)
@@ -78,7 +89,7 @@ def build(recipe: Recipe, out: str, crops: int | None, fleet: Fleet, home: Path)
     another job is writing it.
     """
     line = CropLine(recipe, home)
-    crops = crops or recipe.crops or (DEFAULT_CROPS if line.source.size is None else None)
+    crops = _crops_wanted(crops, recipe, line)
     store = open_store(out)
     identity = line.identity()
     manifest = claim_set(store, "crops", (recipe.label,), identity)
@@ -91,9 +102,23 @@ def build(recipe: Recipe, out: str, crops: int | None, fleet: Fleet, home: Path)
         place = out if "://" in out else str(Path(out).absolute())
         job = Job(recipe, home, place, manifest.fingerprint, lease.token)
         ledger = Ledger(store, manifest, lease)
-        made = _Build(job, line, ledger, crops).run(fleet)
+        made = _Build(job, line, store, ledger, crops).run(fleet)
         store.remove_stale_temporaries(alone=True)
     return _summary(ledger.manifest, out, made, crops)
+
+
+def plan(recipe: Recipe, crops: int | None, fleet: Fleet, home: Path) -> str:
+    """What a build from nothing would take, measured on a batch made here; writes nothing."""
+    line = CropLine(recipe, home)
+    workers = fleet.workers or max(1, len(os.sched_getaffinity(0)) // fleet.cpus)
+    wanted = _crops_wanted(crops, recipe, line)
+    measured = plan_build(line, wanted, workers=workers, gpus_per_worker=fleet.gpus, encoders=fleet.cpus - 1)
+    return measured.describe()
+
+
+def _crops_wanted(crops: int | None, recipe: Recipe, line: CropLine) -> int | None:
+    """As the command or the recipe says; None for all of a finite source."""
+    return crops or recipe.crops or (DEFAULT_CROPS if line.source.size is None else None)
 
 
 def _is_done(manifest: Manifest, crops: int | None, line: CropLine) -> bool:
@@ -108,8 +133,8 @@ def _is_done(manifest: Manifest, crops: int | None, line: CropLine) -> bool:
 class _Build:
     """One run of the driver: says which shards are missing, enters what is made."""
 
-    def __init__(self, job: Job, line: CropLine, ledger: Ledger, crops: int | None) -> None:
-        self.job, self.line, self.ledger, self.crops = job, line, ledger, crops
+    def __init__(self, job: Job, line: CropLine, store: Store, ledger: Ledger, crops: int | None) -> None:
+        self.job, self.line, self.store, self.ledger, self.crops = job, line, store, ledger, crops
         for entry in ledger.entries:
             if not self._is_whole(entry):
                 ledger.forget(index_of(entry))
@@ -134,10 +159,13 @@ class _Build:
                 self.ledger.commit(complete=False)
         made += self._trim()
         self.ledger.remove_strays()
+        finished = self.ledger.finished()
+        if finished.records:
+            made_set = ShardSet(self.store, finished)
+            write_page(self.store, made_set, stats_of(made_set, _PAGE_SAMPLE))
         self.ledger.commit(complete=True)
-        manifest = self.ledger.manifest
-        if not manifest.records:
-            raise InputError(f"{self.job.location}: no crop kept ({drops_of(manifest)}): loosen quality.*")
+        if not finished.records:
+            raise InputError(f"{self.job.location}: no crop kept ({drops_of(finished)}): loosen quality.*")
         return made
 
     def _tasks(self) -> Iterator[ShardTask]:

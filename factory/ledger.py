@@ -64,6 +64,10 @@ class Ledger:
         end = time.monotonic()
         self._next_commit = end + max(_COMMIT_EVERY_S, (end - start) / _COMMIT_SHARE)
 
+    def finished(self) -> Manifest:
+        """The manifest of the set as `commit` would finish it."""
+        return replace(self.manifest, shards=self.entries, complete=True)
+
     def remove_strays(self) -> None:
         """Remove shards that no entry names: left by a larger build, or entered by nobody."""
         named = {entry.name for entry in self._entries.values()}

@@ -10,7 +10,7 @@ from shards.lease import LEASE_NAME
 from shards.manifest import Kind, Manifest, find_manifest, fingerprint_of
 from shards.store import Store
 
-_BESIDE_SHARDS = ("recipe.yaml", "unreadable.txt", LEASE_NAME)
+_BESIDE_SHARDS = ("recipe.yaml", "unreadable.txt", "stats.json", "index.html", LEASE_NAME)
 
 
 def claim_set(store: Store, kind: Kind, classes: tuple[str, ...], recipe: Mapping[str, Any]) -> Manifest:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from shards.manifest import ShardEntry
@@ -64,7 +65,7 @@ class BuildProgress:
             self._show()
 
     def line(self) -> str:
-        """``1,200 of 2,000 crops (60%), 45.6 crops/s, 18 s left, 0.01 GB, dropped 268 (177 fragmented …)``."""
+        """``1,200 of 2,000 crops (60%), 45.6 crops/s, 18 s left, 8.4 MB, dropped 268 (177 fragmented …)``."""
         what = "images" if self._counts_images else "crops"
         parts = [f"{self._done:,} of {self._expected:,} {what} ({self._done / max(1, self._expected):.0%})"]
         seconds, kept, done = (last - first for last, first in zip(self._mark(), self._marks[0], strict=True))
@@ -73,7 +74,7 @@ class BuildProgress:
         if seconds > 0 and done:
             left_s = max(0, self._expected - self._done) * seconds / done
             parts.append(f"{describe_duration(left_s)} left")
-        parts.append(f"{self._bytes / 1e9:,.2f} GB")
+        parts.append(decimal(self._bytes))
         if self._counts_images:
             parts.append(f"kept {self._kept:,}")
         parts.append(f"dropped {self._describe_drops()}")  # last: a narrow terminal cuts it off

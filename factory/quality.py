@@ -69,8 +69,8 @@ def judge(segmentation: Segmentation, config: QualityConfig) -> Verdict:
     """Keep the crop, or the first of these reasons that holds:
 
     ``empty``, ``too_small``, ``too_large``, ``fragmented``, ``touches_border``, ``unsure``.
-    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1, and the shorter
-    side, ``side_px``. A mask that is the whole frame by choice is kept.
+    The scores are ``area_frac``, ``main_share``, ``border_frac`` and ``confidence``, all 0..1, and
+    ``side_px``, the box's shorter side. A mask that is the whole frame by choice is kept.
     """
     box = solid_box(segmentation.mask)
     if box is None:

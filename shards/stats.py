@@ -1,4 +1,4 @@
-"""What a set looks like in figures: exact totals from its manifest, and measures of a sample of its records."""
+"""A set in figures: exact totals from its manifest, and measures of a sample of its records."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,17 @@ _SOLID = 128  # opacity from which a pixel belongs to the object
 
 
 def stats_of(shard_set: ShardSet, sample: int = SAMPLE) -> dict[str, Any]:
-    """Plain JSON values: `inspect.summary_of` the set, ``sample`` (its ``records`` and ``shards``), ``measures``.
+    """Plain JSON values: all of `inspect.summary_of`, ``sample`` (``records``, ``shards``) and ``measures``.
 
     A measure has ``records`` (that have it), ``mean``, ``std``, ``min``, ``max``, ``quantiles`` and
     ``histogram`` (``start``, ``step``, ``counts``). Measured are ``width_px``, ``height_px``, ``jpeg_bytes``,
-    ``brightness`` (mean luma, 0..255, of a crop inside its mask), of crops ``mask_frac`` (share of the crop that
-    is opaque), and every float of the records' origin: the gate's scores.
+    ``brightness`` (mean luma, 0..255; of a crop inside its mask), ``mask_frac`` (share of a crop that is
+    opaque) and every float of the records' origin: the gate's scores.
 
-    The sample is at most ``sample`` records. Whole shards are read, at even steps over the set, and at least 16
-    (whose records are then thinned out evenly): from an object store a part of a shard costs as much as all
-    of it. Equal sets give equal values. Raises ShardError when a shard that is read is damaged.
+    The sample is at most ``sample`` records. Few shards are read whole, at even steps over the set, rather
+    than many in part: from an object store a part costs as much as the whole. They are 16 at least (or all),
+    and their records thinned out evenly. Equal sets give equal values.
+    Raises ShardError when a shard that is read is damaged.
     """
     entries = _chosen([entry for entry in shard_set.manifest.shards if entry.records], sample)
     columns: dict[str, list[float]] = {}
@@ -51,7 +52,7 @@ def stats_of(shard_set: ShardSet, sample: int = SAMPLE) -> dict[str, Any]:
 
 
 def evenly(total: int, count: int) -> list[int]:
-    """``count`` different places of 0 … total - 1, each in the middle of its stretch; all when there are fewer."""
+    """``count`` different places of 0 … total - 1, each in the middle of its stretch; all when fewer."""
     if count >= total:
         return list(range(total))
     return [(2 * step + 1) * total // (2 * count) for step in range(count)]

@@ -54,7 +54,7 @@ def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end() -> None:
     lines = run(5, 4.0)
     assert [line.split(" of ")[0] for line in lines] == ["300", "500"]
     assert lines[0] == (
-        "300 of 1,000 crops (30%), 25.0 crops/s, 28 s left, 0.03 GB, "
+        "300 of 1,000 crops (30%), 25.0 crops/s, 28 s left, 30.0 MB, "
         "dropped 150 (60 unsure, 45 fragmented, 30 empty)"
     )
 
@@ -66,13 +66,13 @@ def test_a_short_build_leaves_a_log_as_it_was() -> None:
 def test_a_finite_source_is_counted_in_images() -> None:
     line = run(1, 12.0, counts_images=True, expected=1500)[0]
     assert line.startswith(
-        "150 of 1,500 images (10%), 8.3 crops/s, 2 min left, 0.01 GB, kept 100, dropped 50 ("
+        "150 of 1,500 images (10%), 8.3 crops/s, 2 min left, 10.0 MB, kept 100, dropped 50 ("
     )
 
 
 def test_shards_of_earlier_runs_count_as_done_but_not_for_the_rate() -> None:
     line = run(1, 10.0, already=5)[0]
-    assert line.startswith("600 of 1,000 crops (60%), 10.0 crops/s, 40 s left, 0.06 GB, dropped 300 (")
+    assert line.startswith("600 of 1,000 crops (60%), 10.0 crops/s, 40 s left, 60.0 MB, dropped 300 (")
 
 
 def test_the_rate_is_that_of_the_last_two_minutes() -> None:
