@@ -5,11 +5,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from configs.errors import InputError
 
+State = dict[str, Any]
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+
+class Checkpoints:
+    """``last.pt`` to go on from, ``best.pt``, and the newest ``keep_last`` of ``step-NNNNNNNN.pt``."""
+
+    def __init__(self, folder: Path, keep_last: int) -> None:
+        self._folder, self._keep_last = folder, keep_last
+        self.last, self.best = folder / "last.pt", folder / "best.pt"
+
+    def save(self, step: int, state: State) -> None:
+        """After ``step`` steps: the step's own file first, so that ``last.pt`` is never ahead of it."""
+        state = {**state, "step": step}
+        if self._keep_last:
+            save_checkpoint(self._folder / f"step-{step:08d}.pt", state)
+            for old in sorted(self._folder.glob("step-*.pt"))[: -self._keep_last]:
+                old.unlink()
+        save_checkpoint(self.last, state)
+
+    def save_best(self, weights: dict[str, Tensor], step: int, scores: dict[str, float]) -> None:
+        """Weights alone, with what they scored."""
+        save_checkpoint(self.best, {"model": weights, "step": step, "scores": scores})
+
+
+def save_checkpoint(path: Path, state: State) -> None:
     """Write beside, flush to disk, rename: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
@@ -23,7 +47,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> State:
     """Read with ``weights_only=True``: no code of the file runs. Raises InputError for a foreign file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,6 +59,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "model" not in state:
         raise InputError(f"{path}: holds no 'model': wanted a checkpoint of this program")
     return state
+
+
+def weights_of(state: State) -> dict[str, Tensor]:
+    """The weights that a checkpoint's training would hand on: the moving average where there is one."""
+    weights: dict[str, Tensor] = state["ema"] if "ema" in state else state["model"]
+    return weights
 
 
 def write_text(path: Path, text: str) -> None:

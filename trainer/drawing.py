@@ -1,10 +1,12 @@
 """Pictures of boxes for people to look at: annotated photos, contact sheets, PNG files."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from trainer.images import resize_antialiased
 from trainer.sample import Detections, FloatArray, Target, UInt8Array
@@ -17,6 +19,18 @@ GREY: Colour = (170, 170, 170)  # ignored objects
 _DARK: Colour = (20, 20, 20)
 _PAPER: Colour = (245, 245, 245)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_OBJECTS: tuple[Colour, ...] = (  # bright, and apart also for the colour-blind: after Okabe and Ito 2008
+    (240, 228, 66),
+    (86, 200, 255),
+    (255, 140, 30),
+    (40, 215, 140),
+    (255, 130, 200),
+    (255, 255, 255),
+)
+_DASH_PX = 7
+_TAG_PX = 12  # height of a tag's letters
+
+Rect = tuple[int, int, int, int]  # x0, y0, x1, y1, the last pixels included
 
 
 def draw_detections(
@@ -34,6 +48,49 @@ def draw_detections(
             _draw_box(drawn, box, ORANGE, thickness)
             _draw_score(drawn, box, f"{score:.2f}")
     return drawn
+
+
+def draw_objects(
+    image: UInt8Array,
+    target: Target,
+    names: Sequence[str],
+    scale: float = 1.0,
+    anchors: Sequence[FloatArray] | None = None,
+) -> UInt8Array:
+    """A copy, ``scale`` times as large, each object with its box, number and class; ignored ones dashed.
+
+    names: of labels 1, 2, … anchors: of each object those that answer for it, (A_n, 4) xyxy px, drawn thin in
+    the object's colour and counted in its tag.
+    """
+    height, width = (round(side * scale) for side in image.shape[:2])
+    canvas = Image.fromarray(resize_antialiased(np.ascontiguousarray(image), width, height))
+    pen = ImageDraw.Draw(canvas, "RGBA")
+    places = [_pixels_of(box, scale) for box in target.boxes]
+    colours = [_OBJECTS[k % len(_OBJECTS)] for k in range(len(target))]
+    for own, colour in zip(anchors or (), colours, strict=anchors is not None):
+        for anchor in own:
+            pen.rectangle(_pixels_of(anchor, scale), outline=(*colour, 110))
+    for place, colour, ignored in zip(places, colours, target.ignore, strict=True):
+        (_dashed if ignored else _framed)(pen, place, colour)
+    taken: list[Rect] = []
+    for k, (place, colour) in enumerate(zip(places, colours, strict=True)):
+        words = [str(k), names[target.labels[k] - 1], "ignored" if target.ignore[k] else ""]
+        if anchors is not None and not target.ignore[k]:
+            words.append(f"x{len(anchors[k])}")
+        taken.append(_tag(pen, place, " ".join(filter(None, words)), colour, canvas.size, taken))
+    return np.array(canvas)
+
+
+def titled(sheet: UInt8Array, title: str) -> UInt8Array:
+    """The picture below a line of text, on paper."""
+    strip = np.full((28, sheet.shape[1], 3), _PAPER, np.uint8)
+    return np.concatenate([_write_text(strip, title, (7, 20), _DARK, 15), sheet])
+
+
+def stacked(sheets: Sequence[UInt8Array]) -> UInt8Array:
+    """Pictures of any widths one below the other, on paper."""
+    width = max(sheet.shape[1] for sheet in sheets)
+    return np.concatenate([_widened(sheet, width) for sheet in sheets])
 
 
 def contact_sheet(
@@ -89,9 +146,81 @@ def _draw_score(image: UInt8Array, box: FloatArray, text: str) -> None:
     cv2.putText(image, text, (x, bottom - below + 1), _FONT, scale, _DARK, 1, cv2.LINE_AA)
 
 
-def _write_text(image: UInt8Array, text: str, place: tuple[int, int], colour: Colour) -> UInt8Array:
-    """A copy with a line of text; letters that the font lacks become ``?``."""
-    written = np.ascontiguousarray(image).copy()
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(written, plain, place, _FONT, 0.38, colour, 1, cv2.LINE_AA)
-    return written
+def _write_text(
+    image: UInt8Array, text: str, place: tuple[int, int], colour: Colour, size_px: int = 12
+) -> UInt8Array:
+    """A copy with a line of text, its base line beginning at a place."""
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    ImageDraw.Draw(canvas).text(place, text, colour, _font(size_px), anchor="ls")
+    return np.array(canvas)
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own."""
+    return ImageFont.load_default(size_px)
+
+
+def _widened(sheet: UInt8Array, width: int) -> UInt8Array:
+    wide = np.full((sheet.shape[0], width, 3), _PAPER, np.uint8)
+    wide[:, : sheet.shape[1]] = sheet
+    return wide
+
+
+def _pixels_of(box: FloatArray, scale: float) -> Rect:
+    """First and last pixels of a box in a picture that many times as large."""
+    x0, y0, x1, y1 = (round(float(edge) * scale) for edge in box)
+    return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
+
+
+def _framed(pen: ImageDraw.ImageDraw, place: Rect, colour: Colour) -> None:
+    """A solid outline inside the box, with a dark rim around it that makes it show on any ground."""
+    x0, y0, x1, y1 = place
+    pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(*_DARK, 150))
+    pen.rectangle(place, outline=colour, width=2)
+
+
+def _dashed(pen: ImageDraw.ImageDraw, place: Rect, colour: Colour) -> None:
+    """Dashes of the colour and of dark in turn."""
+    x0, y0, x1, y1 = place
+    pen.rectangle(place, outline=(*_DARK, 200), width=2)
+    for x in range(x0, x1 + 1, 2 * _DASH_PX):
+        for y in (y0, y1 - 1):
+            pen.rectangle((x, y, min(x + _DASH_PX, x1), y + 1), fill=colour)
+    for y in range(y0, y1 + 1, 2 * _DASH_PX):
+        for x in (x0, x1 - 1):
+            pen.rectangle((x, y, x + 1, min(y + _DASH_PX, y1)), fill=colour)
+
+
+def _tag(
+    pen: ImageDraw.ImageDraw,
+    place: Rect,
+    text: str,
+    colour: Colour,
+    size: tuple[int, int],
+    taken: Sequence[Rect],
+) -> Rect:
+    """Text on a plate at a corner of the box where no other tag is, within the picture; returns the plate."""
+    width, height = round(pen.textlength(text, _font(_TAG_PX))) + 7, _TAG_PX + 4
+    x0, y0, x1, y1 = place
+    corners = [
+        (x, y)
+        for x in (x0, x1 - width + 1)
+        for y in (y0 - height, y1 + 1, y0, y1 - height + 1)
+        if y >= 0 and y + height <= size[1]
+    ]
+    plates = [
+        _plate(max(0, min(x, size[0] - width)), max(0, y), width, height) for x, y in [*corners, (x0, y0)]
+    ]
+    plate = next((each for each in plates if not any(_overlap(each, other) for other in taken)), plates[0])
+    pen.rectangle(plate, fill=colour)
+    pen.text((plate[0] + 4, plate[3] - 3), text, _DARK, _font(_TAG_PX), anchor="ls")
+    return plate
+
+
+def _plate(x: int, y: int, width: int, height: int) -> Rect:
+    return x, y, x + width - 1, y + height - 1
+
+
+def _overlap(one: Rect, other: Rect) -> bool:
+    return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]

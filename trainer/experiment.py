@@ -8,27 +8,39 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from configs.kinds import StrictModel, one_of
-from trainer.augment import AugmentConfig
+from trainer.augment import NO_CHANGE, AugmentConfig
 from trainer.compositing.config import CompositorConfig
+from trainer.crop_pool import StreamConfig
 from trainer.dataset import DatasetConfig
 from trainer.detector import DetectorConfig
-from trainer.loop import TrainingConfig
+from trainer.loader import LoaderConfig
+from trainer.scene_validation import SceneValidation
+from trainer.sets import OneOrMoreSets, SetConfig, SetList
+from trainer.training_config import TrainingConfig
 
 Phase = Literal["scratch", "pretrain", "finetune", "mixed"]
 
 
 class ExperimentConfig(StrictModel):
-    """crops, backgrounds: folders or URLs of sets. classes: what to detect; empty means the crop sets' own.
+    """crops, backgrounds: folders or URLs of sets, each alone or with a weight. classes: what to detect;
+    empty means the crop sets' own. distractors: crop sets of other classes, pasted and not labelled.
+    stream: how sets are read. loader: how batches are, which changes nothing that is in them.
+    augment: changes to photos; augment_scenes: the same to composites, none by default.
 
     phases: ``scratch`` trains on the photos alone, ``pretrain`` on composites alone, ``finetune`` goes on
     from pretrain with the photos, ``mixed`` trains on both at once. num_real: photos of the training split,
     nested subsets drawn by the seed (or by ``subset_seed`` for all seeds; 2020 is the paper's).
+    pretrain, finetune, training: settings of the phases; without ``finetune`` it has those of ``training``,
+    as ``scratch`` and ``mixed`` do. With few photos a finetuning at the rate of a training from scratch can
+    undo some of the pretraining: a lower ``finetune.lr``, or ``finetune.freeze``, keeps more of it.
     validation_images: photos from the end of the same seeded order, for `TrainingConfig.validate_every`.
+    validation_scenes: what ``validate_on: synthetic`` looks at.
     """
 
     name: str = Field(default="experiment", pattern=r"[A-Za-z0-9_.-]+")
-    crops: tuple[str, ...] = Field(min_length=1)
-    backgrounds: str
+    crops: SetList
+    backgrounds: OneOrMoreSets
+    distractors: tuple[SetConfig, ...] = ()
     classes: tuple[str, ...] = ()
     dataset: Annotated[DatasetConfig, SerializeAsAny(), one_of("trainer.datasets", DatasetConfig)]
     train_split: str = "train"
@@ -36,15 +48,20 @@ class ExperimentConfig(StrictModel):
     detector: Annotated[DetectorConfig, SerializeAsAny(), one_of("trainer.detectors", DetectorConfig)]
     compositor: CompositorConfig = CompositorConfig()
     augment: AugmentConfig = AugmentConfig()
+    augment_scenes: AugmentConfig = NO_CHANGE
+    stream: StreamConfig = StreamConfig()
     phases: tuple[Phase, ...] = ("scratch", "pretrain", "finetune")
     num_real: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     subset_seed: int | None = Field(default=None, ge=0)
     validation_images: int = Field(default=0, ge=0)
+    validation_scenes: SceneValidation = SceneValidation()
     synthetic_share: float = Field(default=0.5, gt=0, lt=1)
     pretrain: TrainingConfig = TrainingConfig()
     training: TrainingConfig = TrainingConfig()
+    finetune: TrainingConfig | None = None
     workers: int = Field(default=0, ge=0)
+    loader: LoaderConfig = LoaderConfig()
     threads: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -53,7 +70,26 @@ class ExperimentConfig(StrictModel):
             raise ValueError("phases: 'finetune' goes on from 'pretrain', which is not among them")
         if not self.seeds or not self.phases:
             raise ValueError("seeds and phases: wanted at least one of each")
+        for name, training in self.trainings().items():
+            looks_at_photos = training.validate_every and training.validate_on == "photos"
+            if looks_at_photos and not self.validation_images:
+                raise ValueError(f"{name}: validate_on=photos wants validation_images > 0, or synthetic")
         return self
+
+    def trainings(self) -> dict[str, TrainingConfig]:
+        """The settings that the phases use, by the name they have here."""
+        used = {self._name_of(phase): self.training_of(phase) for phase in self.phases}
+        return dict(sorted(used.items()))
+
+    def training_of(self, phase: Phase) -> TrainingConfig:
+        """The settings of a phase."""
+        training: TrainingConfig = getattr(self, self._name_of(phase))
+        return training
+
+    def _name_of(self, phase: Phase) -> str:
+        if phase == "pretrain" or (phase == "finetune" and self.finetune is not None):
+            return phase
+        return "training"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,52 +1,47 @@
-"""The one training loop: the phases differ only in their stream and first weights."""
+"""The one training loop: the phases differ only in their stream, first weights and settings."""
 
+import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol
 
 import torch
-from pydantic import Field
 
 from configs.errors import InputError
-from configs.kinds import StrictModel
-from trainer.checkpoint import load_checkpoint, save_checkpoint
+from trainer.checkpoint import Checkpoints, load_checkpoint, weights_of, write_text
 from trainer.detector import Detector
+from trainer.learner import Learner
+from trainer.loader import Stream, batches
+from trainer.optimisation import rate_at
+from trainer.precision import compiled, device_settings
 from trainer.progress import TrainingLog
+from trainer.ranks import ALONE, Ranks
 from trainer.sample import Batch
-from trainer.stream import Stream, batches
+from trainer.stopping import stop_asked, stopped
+from trainer.training_config import TrainingConfig
 
 Scores = dict[str, float]
+Validate = Callable[[Detector], Scores]
+
+_NAMED = 8  # keys that an error lists; the file has all
 
 
-class TrainingConfig(StrictModel):
-    """One phase. Adam; the rate warms up linearly, then stays or falls along a cosine.
+class LoadBatches(Protocol):
+    """What makes batches of a stream: `trainer.loader.batches`, or another that keeps its promise."""
 
-    steps: optimiser steps. keep: which weights the phase hands on: ``last``, or ``best`` by AP50 on the
-    validation images, which are labelled photos beyond the training subset (the paper's way; METHOD 0.4).
-    """
-
-    steps: int = Field(default=300, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    lr: float = Field(default=1e-4, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0)
-    clip_norm: float = Field(default=10.0, gt=0)
-    validate_every: int = Field(default=0, ge=0)
-    checkpoint_every: int = Field(default=100, ge=1)
-    log_every: int = Field(default=10, ge=1)
-    keep: Literal["last", "best"] = "last"
-
-
-def rate_at(config: TrainingConfig, step: int) -> float:
-    """The learning rate of step 0, 1, …"""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / (config.warmup_steps + 1)
-    if config.schedule == "constant":
-        return config.lr
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    def __call__(
+        self,
+        stream: Stream,
+        batch_size: int,
+        first_step: int,
+        last_step: int,
+        workers: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> Iterator[Batch]: ...
 
 
 def train(
@@ -56,76 +51,125 @@ def train(
     folder: Path,
     device: torch.device,
     *,
-    validate: Callable[[Detector], Scores] | None = None,
+    validate: Validate | None = None,
     workers: int = 0,
+    seed: int = 0,
+    ranks: Ranks = ALONE,
+    load_batches: LoadBatches = batches,
 ) -> Detector:
     """Train in ``folder`` (checkpoints/, metrics.jsonl), going on from its last checkpoint if there is one.
 
-    Returns the detector with the weights that ``config.keep`` names.
-    Raises FloatingPointError at a non-finite loss, naming the step and the batch's keys.
+    Going on gives the weights of a training that never stopped: step s sees the stream's s-th batch and
+    random numbers of (seed, s). Returns the detector, in eval mode, with the weights that ``config`` hands
+    on. Raises Stopped after SIGTERM or Ctrl-C, when the step is finished and saved. Raises InputError at a
+    loss or gradient that is not finite, which leaves ``nonfinite.json``, and for what the device lacks.
     """
-    detector.to(device)
-    optimiser = torch.optim.Adam(detector.parameters(), lr=config.lr)
-    last, best = folder / "checkpoints" / "last.pt", folder / "checkpoints" / "best.pt"
-    first_step, best_score = _resume(last, detector, optimiser)
-    if config.keep == "best" and (validate is None or not config.validate_every):
-        raise InputError(f"{folder.name}: keep=best wants validate_every > 0 and validation images")
-    with TrainingLog(folder / "metrics.jsonl", folder.name, config.steps, first_step) as log:
-        detector.train()
-        started = time.monotonic()
-        loader = batches(stream, config.batch_size, first_step, config.steps, workers)
-        for step, batch in enumerate(loader, start=first_step):
-            for group in optimiser.param_groups:
-                group["lr"] = rate_at(config, step)
-            losses = _step(detector, optimiser, batch.to(device), config.clip_norm, step)
+    if config.keep == "best" and validate is None:
+        raise InputError(f"{folder.name}: keep=best wants validation images")
+    learner = Learner(detector, config, device, seed, ranks)
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
+    first_step, best_score = _resume(checkpoints, learner)
+    parts_of = _steps(stream, config, first_step, workers, ranks, load_batches)
+    with (
+        device_settings(config),
+        compiled(detector, config.compile),
+        stop_asked() as asked,
+        TrainingLog(folder, config, first_step, quiet=not ranks.is_first) as log,
+    ):
+        for step, parts in enumerate(log.pace.waiting(parts_of), start=first_step):
+            figures = learner.gradients(step, parts)
+            _refuse_not_finite(figures, learner, parts, step, folder / _file_of(ranks))
+            learner.update(step)
             done = step + 1
-            if done % config.log_every == 0 or done == config.steps:
-                seconds = time.monotonic() - started
-                rate = (done - first_step) * config.batch_size / seconds
-                log.write(done, losses=losses, lr=rate_at(config, step), images_per_s=round(rate, 1))
-                log.advance(done, f"loss {sum(losses.values()):.3f} {rate:.0f} images/s")
-            if validate and config.validate_every and done % config.validate_every == 0:
-                score = _validate(detector, validate, log, done)
-                if score > best_score:
-                    best_score = score
-                    save_checkpoint(best, {"model": detector.state_dict(), "step": done, "AP50": score})
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                state = {"model": detector.state_dict(), "optimiser": optimiser.state_dict()}
-                save_checkpoint(last, state | {"step": done, "best_score": best_score})
-    if config.keep == "best":
-        detector.load_state_dict(load_checkpoint(best)["model"])
-    return detector.eval()
+            is_last = done == config.steps
+            log.add(done, figures, rate_at(config, step), device)
+            due = config.validate_every and (is_last or done % config.validate_every == 0)
+            if validate is not None and due and ranks.is_first:
+                with log.pace.resting():
+                    scores = _validate(learner, validate)
+                log.write(done, validation=scores)
+                if scores[config.best_by] > best_score:
+                    best_score = scores[config.best_by]
+                    checkpoints.save_best(learner.judged.state_dict(), done, scores)
+            stop = ranks.any_of(bool(asked))
+            if ranks.is_first and (is_last or stop or done % config.checkpoint_every == 0):
+                checkpoints.save(done, learner.state() | {"best_score": best_score})
+            if stop:
+                raise stopped(folder, done, config.steps, asked)
+    return _finished(learner, checkpoints, ranks)
 
 
-def _resume(last: Path, detector: Detector, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-    if not last.exists():
+def _steps(
+    stream: Stream,
+    config: TrainingConfig,
+    first_step: int,
+    workers: int,
+    ranks: Ranks,
+    load_batches: LoadBatches,
+) -> Iterator[list[Batch]]:
+    """The parts of each step's batch, from ``first_step`` on."""
+    parts = config.accumulate
+    loaded = load_batches(
+        stream,
+        config.batch_size // parts,
+        first_step * parts,
+        config.steps * parts,
+        workers,
+        ranks.rank,
+        ranks.world,
+    )
+    return iter(lambda: list(islice(loaded, parts)), [])
+
+
+def _resume(checkpoints: Checkpoints, learner: Learner) -> tuple[int, float]:
+    """The step to go on with, and the best score so far."""
+    if not checkpoints.last.exists():
         return 0, -1.0
-    state: dict[str, Any] = load_checkpoint(last)
-    detector.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"]), float(state["best_score"])
+    state = load_checkpoint(checkpoints.last)
+    try:
+        learner.load(state)
+        return int(state["step"]), float(state["best_score"])
+    except InputError as error:
+        raise InputError(f"{checkpoints.last}: {error}") from error
 
 
-def _step(
-    detector: Detector, optimiser: torch.optim.Optimizer, batch: Batch, clip_norm: float, step: int
-) -> dict[str, float]:
-    losses = detector.losses(batch)
-    total = torch.stack(list(losses.values())).sum()
-    if not torch.isfinite(total):
-        named = {name: float(value.detach()) for name, value in losses.items()}
-        raise FloatingPointError(f"step {step}: losses {named} of images {', '.join(batch.keys)}")
-    optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(detector.parameters(), clip_norm)
-    optimiser.step()
-    return {name: round(float(value.detach()), 5) for name, value in losses.items()}
+def _validate(learner: Learner, validate: Validate) -> Scores:
+    learner.judged.eval()
+    is_compiled = learner.config.compile  # for the training's shapes and modes, not for these
+    with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
+        scores = validate(learner.judged)
+    learner.set_train_mode()
+    return scores
 
 
-def _validate(
-    detector: Detector, validate: Callable[[Detector], Scores], log: TrainingLog, done: int
-) -> float:
-    detector.eval()
-    scores = validate(detector)
-    detector.train()
-    log.write(done, validation=scores)
-    return scores["AP50"]
+def _finished(learner: Learner, checkpoints: Checkpoints, ranks: Ranks) -> Detector:
+    """The detector with the weights to hand on."""
+    ranks.wait()
+    if learner.config.keep == "best":
+        learner.detector.load_state_dict(weights_of(load_checkpoint(checkpoints.best)))
+    elif learner.judged is not learner.detector:
+        learner.detector.load_state_dict(learner.judged.state_dict())
+    return learner.detector.eval()
+
+
+def _file_of(ranks: Ranks) -> str:
+    return "nonfinite.json" if ranks.is_first else f"nonfinite-{ranks.rank}.json"
+
+
+def _refuse_not_finite(
+    figures: dict[str, float], learner: Learner, parts: Sequence[Batch], step: int, path: Path
+) -> None:
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    if not bad or (bad == ["grad_norm"] and learner.may_skip()):
+        return
+    keys = [key for part in parts for key in part.keys]
+    boxes = [boxes.tolist() for part in parts for boxes in part.boxes]
+    labels = [labels.tolist() for part in parts for labels in part.labels]
+    shown = {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
+    report = {"step": step, "lr": rate_at(learner.config, step), "figures": shown}
+    write_text(path, json.dumps(report | {"keys": keys, "boxes": boxes, "labels": labels}, indent=1) + "\n")
+    named = ", ".join(keys[:_NAMED]) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")
+    found = " and ".join(f"{name} is {figures[name]}" for name in bad)
+    raise InputError(
+        f"{path}: step {step}: {found} of images {named}: wanted finite numbers; lower lr, or look at them"
+    )

@@ -55,7 +55,7 @@ def pair_greedily(iou: Tensor, least: float) -> tuple[Tensor, Tensor]:
     rows, columns = [every_row[:0]], [every_row[:0]]
     while True:
         value, column = left.max(1)
-        mutual = (value > 0) & (left.argmax(0)[column] == every_row)
+        mutual = (value > 0) & (left.max(0).indices[column] == every_row)
         if not mutual.any():
             return torch.cat(rows), torch.cat(columns)
         rows.append(every_row[mutual])

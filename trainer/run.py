@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,23 @@ from configs.errors import InputError
 from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
-from trainer.checkpoint import load_checkpoint, write_text
+from trainer.augment import NO_CHANGE, AugmentConfig
+from trainer.checkpoint import load_checkpoint, weights_of, write_text
 from trainer.dataset import BoxedImage, nested_subset
 from trainer.detector import Detector
 from trainer.evaluation import Evaluation, evaluate
 from trainer.experiment import Cell, ExperimentConfig, cells_of
-from trainer.loop import train
-from trainer.sets import open_set
-from trainer.stream import CropCollection, MixedStream, PhotoStream, Stream, SyntheticStream
+from trainer.loader import Stream, batches
+from trainer.loop import Validate, train
+from trainer.optimisation import check_names
+from trainer.precision import check_precision
+from trainer.scene_validation import score_on_scenes
+from trainer.sets import open_set, open_sets
+from trainer.stopping import Stopped
+from trainer.stream import Collection, CropCollection, MixedStream, PhotoStream, SyntheticStream
 from trainer.summary import detection_sheet, scene_sheet, score_table
+from trainer.trackers import check_trackers
+from trainer.training_config import TrainingConfig
 
 _EXAMPLES = """examples:
   python -m trainer.run
@@ -28,6 +38,10 @@ _EXAMPLES = """examples:
   python -m trainer.run my-run.yaml --out runs/mine seeds=[0] num_real=[20]
 
 The same command again goes on where it stopped. Without CONFIG the run is 'offline'."""
+
+# What a run's folder may differ in from one command to the next: its extent, and what changes no weight.
+_FREE = {"phases", "num_real", "seeds", "workers", "threads", "loader"}
+_FREE_IN_TRAINING = {"checkpoint_every", "keep_last", "log_every", "loggers"}
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +51,11 @@ def main(argv: list[str]) -> int:
     config = load_experiment(args.config, args.overrides)
     out = args.out or home / "runs" / config.name
     experiment = Experiment(config, out, home)
-    experiment.run()
+    try:
+        experiment.run()
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.code
     print(experiment.table())
     print(f"scores, checkpoints and pictures: {out}")
     return 0
@@ -79,8 +97,11 @@ class Experiment:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.crops = CropCollection([open_set(place, "crops", home) for place in config.crops])
-        self.backgrounds = open_set(config.backgrounds, "backgrounds", home)
+        self.crops = CropCollection(*open_sets(config.crops, "crops", home))
+        self.backgrounds = Collection(*open_sets(config.backgrounds, "backgrounds", home))
+        self.distractors: Collection | None = None
+        if config.distractors:
+            self.distractors = Collection(*open_sets(config.distractors, "crops", home))
         self.classes = config.classes or self.crops.classes
         self.label_ids = {name: number for number, name in enumerate(self.classes, start=1)}
         self.photos = config.dataset.read(config.train_split, self.classes, home)
@@ -94,19 +115,28 @@ class Experiment:
             raise InputError(
                 f"crops: hold {', '.join(sorted(foreign))}, classes are {', '.join(self.classes)}"
             )
+        for name, training in self.config.trainings().items():
+            self._check_training(name, training)
         room = len(self.photos) - self.config.validation_images
         if max(self.config.num_real, default=0) > room:
             held = f"{self.config.validation_images} of its {len(self.photos)} photos kept for validation"
             raise InputError(f"num_real: found {max(self.config.num_real)}, wanted at most {room} ({held})")
 
+    def _check_training(self, name: str, training: TrainingConfig) -> None:
+        try:
+            check_precision(training.precision, self.device)
+            check_trackers(training.loggers)
+            if training.freeze.names_parts or training.lr_factors:
+                check_names(self.config.detector.build(len(self.classes), self.home), training)
+        except InputError as error:
+            raise InputError(f"{name}.{error}") from error
+
     def _claim(self) -> None:
-        """Write the resolved config; refuse a folder whose config differs in more than the grid's extent."""
-        resolved = self.config.model_dump(mode="json")
+        """Write the resolved config; refuse a folder whose config differs in what its weights depend on."""
         path = self.out / "config.yaml"
         if path.exists():
-            before = read_yaml(path)
-            extent = {"phases", "num_real", "seeds", "workers", "threads"}
-            differing = [k for k in resolved if k not in extent and before.get(k) != resolved[k]]
+            before = _identity(validated(ExperimentConfig, read_yaml(path), str(path)))
+            differing = [key for key, value in _identity(self.config).items() if before[key] != value]
             if differing:
                 raise InputError(
                     f"{self.out}: holds a run with another {', '.join(differing)}: wanted another --out"
@@ -117,7 +147,8 @@ class Experiment:
         """Train and score what is missing; write scores.json, table.md and the sheets."""
         sheet = self.out / "scenes.png"
         if not sheet.exists():
-            scene_sheet([self._synthetic(self.config.seeds[0])[i] for i in range(24)], sheet)
+            scenes = self._synthetic(self.config.seeds[0])
+            scene_sheet([scenes[i] for i in range(24)], sheet)
         for cell in cells_of(self.config):
             if self.scores_of(cell) is None:
                 self._run_cell(cell)
@@ -146,23 +177,41 @@ class Experiment:
         detector = self.config.detector.build(len(self.classes), self.home)
         if cell.phase == "finetune":
             before = self.out / Cell("pretrain", 0, cell.seed).folder
-            detector.load_state_dict(load_checkpoint(_kept(before, self.config.pretrain.keep))["model"])
-        training = self.config.pretrain if cell.phase == "pretrain" else self.config.training
-        validation = self._subset(cell)[1]
+            kept = before / "checkpoints" / f"{self.config.pretrain.keep}.pt"
+            detector.load_state_dict(weights_of(load_checkpoint(kept)))
+        training = self.config.training_of(cell.phase)
         train(
             detector,
             self._stream(cell),
             training,
             folder,
             self.device,
-            validate=(lambda net: self._evaluate(net, validation, thorough=False).scores)
-            if validation
-            else None,
+            validate=self._validate(cell, training),
             workers=self.config.workers,
+            seed=cell.seed,
+            load_batches=partial(batches, loader=self.config.loader),
         )
         result = self._evaluate(detector, self.test)
         detection_sheet(self.test, result.detections, self.classes, folder / "samples.png")
         write_text(folder / "scores.json", json.dumps(result.scores | {"photos": len(self.test)}) + "\n")
+
+    def _validate(self, cell: Cell, training: TrainingConfig) -> Validate | None:
+        """What scores the detector while it trains: on held-out photos, or on scenes, which need no label."""
+        if not training.validate_every:
+            return None
+        if training.validate_on == "photos":
+            photos, thorough = self._subset(cell)[1], training.best_by == "AP"
+            return lambda detector: self._evaluate(detector, photos, thorough=thorough).scores
+        settings = self.config.validation_scenes
+        crops, backgrounds = self.crops, self.backgrounds
+        if settings.crops:
+            crops = CropCollection([open_set(place, "crops", self.home) for place in settings.crops])
+        if settings.backgrounds:
+            backgrounds = Collection([open_set(settings.backgrounds, "backgrounds", self.home)])
+        scenes = self._scenes(crops, backgrounds, settings.seed)
+        return lambda detector: score_on_scenes(
+            detector, scenes, settings.count, len(self.classes), self.device
+        )
 
     def _evaluate(self, detector: Detector, photos: list[BoxedImage], *, thorough: bool = True) -> Evaluation:
         size = self.config.detector.image_size
@@ -171,16 +220,29 @@ class Experiment:
     def _stream(self, cell: Cell) -> Stream:
         if cell.phase == "pretrain":
             return self._synthetic(cell.seed)
-        photos = PhotoStream(
-            self._subset(cell)[0], self.config.detector.image_size, self.config.augment, cell.seed
-        )
+        size, kept_mb = self.config.detector.image_size, self.config.stream.decoded_mb
+        photos = PhotoStream(self._subset(cell)[0], size, self.config.augment, cell.seed, kept_mb)
         if cell.phase == "mixed":
             return MixedStream(photos, self._synthetic(cell.seed), self.config.synthetic_share)
         return photos
 
     def _synthetic(self, seed: int) -> SyntheticStream:
+        return self._scenes(self.crops, self.backgrounds, seed, self.config.augment_scenes)
+
+    def _scenes(
+        self, crops: Collection, backgrounds: Collection, seed: int, augment: AugmentConfig = NO_CHANGE
+    ) -> SyntheticStream:
         compositor = self.config.compositor.model_copy(update={"size": self.config.detector.image_size})
-        return SyntheticStream(self.crops, self.backgrounds, compositor, self.label_ids, seed)
+        return SyntheticStream(
+            crops,
+            backgrounds,
+            compositor,
+            self.label_ids,
+            seed,
+            self.config.stream,
+            self.distractors,
+            augment,
+        )
 
     def _subset(self, cell: Cell) -> tuple[list[BoxedImage], list[BoxedImage]]:
         """The cell's training photos, and the validation photos: the two ends of one seeded order."""
@@ -190,8 +252,10 @@ class Experiment:
         return order[: cell.num_real], order[len(order) - held_out :] if held_out else []
 
 
-def _kept(folder: Path, keep: str) -> Path:
-    return folder / "checkpoints" / f"{keep}.pt"
+def _identity(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings that the weights depend on. Those that an older config.yaml lacks have their defaults."""
+    trainings = dict.fromkeys(("pretrain", "training", "finetune"), _FREE_IN_TRAINING)
+    return config.model_dump(mode="json", exclude={**dict.fromkeys(_FREE, True), **trainings})
 
 
 if __name__ == "__main__":

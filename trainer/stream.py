@@ -1,101 +1,170 @@
 """Endless rows of training samples: sample ``j`` is a function of (data, config, seed, j) alone.
 
-So any number of loader workers gives the same row, and a resumed training goes on at any ``j``.
+So any number of loader workers and ranks gives the same row, and a resumed training goes on at any ``j``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
-import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
 
+from configs.errors import InputError
 from shards.reader import ShardSet
-from shards.records import BackgroundRecord, CropRecord
-from trainer.augment import AugmentConfig, fit_sample
+from shards.records import CropRecord
+from trainer.augment import NO_CHANGE, AugmentConfig, augment_sample, fit_sample
 from trainer.compositing.config import CompositorConfig
-from trainer.compositing.placement import CropShape, plan_scene, shape_of_record
+from trainer.compositing.placement import ScenePlan, plan_scene, shape_of_record
 from trainer.compositing.render import render_scene
+from trainer.crop_pool import Collection as Collection
+from trainer.crop_pool import CropCollection as CropCollection
+from trainer.crop_pool import RecordPool
+from trainer.crop_pool import StreamConfig as StreamConfig
 from trainer.dataset import BoxedImage
+from trainer.decoded import DecodedCache
 from trainer.images import read_boxed_image
-from trainer.sample import Batch, Sample, collate
+from trainer.loader import Stream as Stream
+from trainer.loader import batches as batches
+from trainer.sample import Sample, UInt8Array
 
-# Each stream draws from numbers of its own, so that equal indices of two streams are not alike.
-_SCENE, _PHOTO, _ORDER = 1, 2, 3
-
-
-class Stream(Protocol):
-    """``stream[j]`` for any j >= 0, always the same."""
-
-    def __getitem__(self, index: int) -> Sample: ...
+# Each draw has numbers of its own, so that equal indices of two streams or pools are not alike.
+_SCENE, _PHOTO, _ORDER, _CROPS, _BACKGROUNDS, _DISTRACTORS, _CHANGES = 1, 2, 3, 4, 5, 6, 7
 
 
-class CropCollection:
-    """Several crop sets behind one index, and the classes they hold."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SceneParts:
+    """All that a scene is painted from, for painters on any device. crops: by the plan's numbers."""
 
-    def __init__(self, sets: Sequence[ShardSet]) -> None:
-        self._sets = list(sets)
-        self._ends = np.cumsum([len(s) for s in sets])
-        self.classes = tuple(dict.fromkeys(name for s in sets for name in s.classes))
+    key: str
+    plan: ScenePlan
+    background: UInt8Array  # (H, W, 3), shared: not to be changed
+    crops: Mapping[int, CropRecord]
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
 
-    def __getitem__(self, index: int) -> CropRecord:
-        which = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[which - 1]) if which else 0
-        record = self._sets[which][index - before]
+class SyntheticStream:
+    """Scenes composited on the fly from crop sets and background sets.
+
+    Crops of ``distractors`` have the numbers after those of ``crops``.
+    """
+
+    def __init__(
+        self,
+        crops: Collection,
+        backgrounds: Collection | ShardSet,
+        config: CompositorConfig,
+        label_ids: Mapping[str, int],
+        seed: int,
+        stream: StreamConfig | None = None,
+        distractors: Collection | None = None,
+        augment: AugmentConfig = NO_CHANGE,
+    ) -> None:
+        """augment: changes to the painted scene, as photos have them.
+
+        Raises InputError when the stream's balance does not name the crops' classes, or distractors are
+        wanted and not given, or are of the classes to detect.
+        """
+        stream = stream or StreamConfig()
+        _check_distractors(config, distractors, label_ids)
+        if isinstance(backgrounds, ShardSet):
+            backgrounds = Collection([backgrounds])
+        self._config, self._label_ids, self._seed = config, dict(label_ids), seed
+        self._augment = augment
+        self._block = stream.block
+        self._crops = RecordPool(crops, stream.pool, stream, [seed, _CROPS], stream.balance)
+        self._backgrounds = RecordPool(backgrounds, stream.background_pool, stream, [seed, _BACKGROUNDS])
+        self._distractors = (
+            RecordPool(distractors, stream.pool, stream, [seed, _DISTRACTORS])
+            if distractors is not None
+            else None
+        )
+
+    def parts(self, index: int) -> SceneParts:
+        """Scene ``index`` before it is painted; each crop it shows is read once."""
+        self._enter(index // self._block)
+        rng = np.random.default_rng([self._seed, _SCENE, index])
+        read: dict[int, CropRecord] = {}
+
+        def crop_of(number: int) -> CropRecord:
+            if number not in read:
+                read[number] = self._crop(number)
+            return read[number]
+
+        plan = plan_scene(
+            self._config,
+            rng,
+            len(self._crops),
+            len(self._backgrounds),
+            lambda number: shape_of_record(crop_of(number)),
+            num_distractors=0 if self._distractors is None else len(self._distractors),
+        )
+        shown = {place.crop: crop_of(place.crop) for place in plan.placements}
+        return SceneParts(f"scene-{index}", plan, self._backgrounds[plan.background.index].image, shown)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Scene ``index``, painted on the CPU."""
+        parts = self.parts(index)
+        crop_of = parts.crops.__getitem__
+        scene = render_scene(parts.plan, parts.background, crop_of, self._label_ids, parts.key)
+        if self._augment == NO_CHANGE:
+            return scene
+        return augment_sample(scene, self._augment, np.random.default_rng([self._seed, _CHANGES, index]))
+
+    def _enter(self, block: int) -> None:
+        for pool in (self._crops, self._backgrounds, self._distractors):
+            if pool is not None:
+                pool.enter(block)
+
+    def _crop(self, number: int) -> CropRecord:
+        distractors, beyond = self._distractors, number - len(self._crops)
+        record = self._crops[number] if distractors is None or beyond < 0 else distractors[beyond]
         assert isinstance(record, CropRecord)
         return record
 
 
-class SyntheticStream:
-    """Scenes composited on the fly from crop sets and a background set."""
-
-    def __init__(
-        self,
-        crops: CropCollection,
-        backgrounds: ShardSet,
-        config: CompositorConfig,
-        label_ids: Mapping[str, int],
-        seed: int,
-    ) -> None:
-        self._crops, self._backgrounds, self._config = crops, backgrounds, config
-        self._label_ids, self._seed = dict(label_ids), seed
-
-    def __getitem__(self, index: int) -> Sample:
-        """Scene ``index``: its plan, then its pixels; each crop it shows is read once."""
-        rng = np.random.default_rng([self._seed, _SCENE, index])
-        read: dict[int, CropRecord] = {}
-
-        def crop_of(crop: int) -> CropRecord:
-            if crop not in read:
-                read[crop] = self._crops[crop]
-            return read[crop]
-
-        def shape_of(crop: int) -> CropShape:
-            return shape_of_record(crop_of(crop))
-
-        plan = plan_scene(self._config, rng, len(self._crops), len(self._backgrounds), shape_of)
-        background = self._backgrounds[plan.background.index]
-        assert isinstance(background, BackgroundRecord)
-        return render_scene(plan, background.image, crop_of, self._label_ids, f"scene-{index}")
+def _check_distractors(
+    config: CompositorConfig, distractors: Collection | None, label_ids: Mapping[str, int]
+) -> None:
+    if config.distractors.max and distractors is None:
+        raise InputError(f"distractors: found no set, the compositor wants up to {config.distractors.max}")
+    wanted = sorted(set(distractors.classes if distractors else ()) & set(label_ids))
+    if wanted:
+        raise InputError(f"distractors: hold {', '.join(wanted)}, wanted no class that is to be detected")
 
 
 class PhotoStream:
     """Real boxed photos, all of them in a new order every epoch, augmented."""
 
-    def __init__(self, photos: Sequence[BoxedImage], size: int, augment: AugmentConfig, seed: int) -> None:
+    def __init__(
+        self,
+        photos: Sequence[BoxedImage],
+        size: int,
+        augment: AugmentConfig,
+        seed: int,
+        decoded_mb: int = StreamConfig().decoded_mb,
+    ) -> None:
+        """decoded_mb: decoded photos kept in each process that loads: the first so many."""
         self._photos, self._size, self._augment, self._seed = list(photos), size, augment, seed
+        self._decoded = DecodedCache[UInt8Array](decoded_mb << 20, attrgetter("nbytes"), keep_first=True)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self._photos))
-        order = np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(self._photos))
-        photo = self._photos[int(order[place])]
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self._seed, _ORDER, epoch])
+            self._epoch, self._order = epoch, rng.permutation(len(self._photos))
+        number = int(self._order[place])
+        photo = self._photos[number]
+        image = self._decoded.get(number, partial(_read_only, photo))
         rng = np.random.default_rng([self._seed, _PHOTO, index])
-        return fit_sample(
-            read_boxed_image(photo), photo.target, self._size, self._augment, rng, f"{photo.key}#{index}"
-        )
+        return fit_sample(image, photo.target, self._size, self._augment, rng, f"{photo.key}#{index}")
+
+
+def _read_only(photo: BoxedImage) -> UInt8Array:
+    """The photo, guarded against changes, for it is shown again."""
+    image = read_boxed_image(photo)
+    image.flags.writeable = False
+    return image
 
 
 class MixedStream:
@@ -107,35 +176,3 @@ class MixedStream:
     def __getitem__(self, index: int) -> Sample:
         before, through = int(index * self._share), int((index + 1) * self._share)
         return self._synthetic[before] if through > before else self._real[index - before]
-
-
-class _Window(Dataset[Sample]):
-    """A stream's samples from ``start`` on, as torch's loader wants them."""
-
-    def __init__(self, stream: Stream, start: int, stop: int) -> None:
-        self._stream, self._start, self._stop = stream, start, stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._stream[self._start + index]
-
-
-def batches(
-    stream: Stream, batch_size: int, first_step: int, last_step: int, workers: int
-) -> Iterator[Batch]:
-    """The batches of steps ``first_step`` to ``last_step - 1``; the same for any number of workers."""
-    window = _Window(stream, first_step * batch_size, last_step * batch_size)
-    loader = DataLoader(
-        window,
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=_one_thread if workers else None,
-    )
-    return iter(loader)
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)

@@ -4,12 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from trainer.augment import MEAN_RGB, NO_CHANGE, AugmentConfig, fit_sample
+from trainer.augment import MEAN_RGB, NO_CHANGE, AugmentConfig, augment_sample, fit_sample
 from trainer.sample import Sample, Target, make_target
 
 FLIP = NO_CHANGE.model_copy(update={"flip": 1.0})
 ZOOM_IN = NO_CHANGE.model_copy(update={"zoom_in": 1.0, "zoom_in_min_frac": 0.2})
 ZOOM_OUT = NO_CHANGE.model_copy(update={"zoom_out": 1.0, "zoom_out_max": 3.0})
+IOU_CROP = NO_CHANGE.model_copy(update={"iou_crop": 1.0})
 COLOURS = AugmentConfig(flip=0, zoom_in=0, zoom_out=0)
 
 
@@ -120,8 +121,42 @@ def test_colour_changes_keep_greys_grey_without_channel_gain() -> None:
     assert np.abs(changed - image).max() > 3
 
 
+def test_a_hue_turn_keeps_greys_and_lightness_and_moves_colours() -> None:
+    config = NO_CHANGE.model_copy(update={"hue_deg": 60.0})
+    image = np.full((8, 8, 3), (150, 120, 110), np.uint8)
+    image[:, 4:] = 90
+    changed = fit_sample(image, make_target([]), 8, config, _rng(1)).image.astype(int)
+    assert (np.abs(changed[:, 4:] - 90) <= 1).all() and np.abs(changed[0, 0] - image[0, 0]).max() > 8
+    luma = np.array([0.299, 0.587, 0.114])
+    assert changed[0, 0] @ luma == pytest.approx(image[0, 0] @ luma, abs=1.5)
+
+
+def test_an_iou_crop_overlaps_an_object_by_one_of_the_papers_shares() -> None:
+    image, target = _photo()
+    ious, windows = [], 0
+    for seed in range(300):
+        found = fit_sample(image, target, 120, IOU_CROP, _rng(seed)).target
+        if len(found) == 0 or np.array_equal(found.boxes, fit_sample(image, target, 120).target.boxes):
+            continue
+        windows += 1
+        ious.append(float(np.prod(found.boxes[0, 2:] - found.boxes[0, :2])) / 120**2)
+    assert windows > 150 and np.mean(np.array(ious) >= 0.095) > 0.6  # all but those drawn at 0
+    assert max(ious) > 0.5
+
+
+def test_a_composed_sample_goes_through_the_same_changes_at_its_own_size() -> None:
+    image, target = _photo(120, 120)
+    sample, before = Sample("scene-1", image, target), image.copy()
+    config = AugmentConfig(iou_crop=0.2)
+    changed = augment_sample(sample, config, _rng(4))
+    assert _same(changed, fit_sample(image, target, 120, config, _rng(4), "scene-1"))
+    assert (changed.key, changed.image.shape) == ("scene-1", (120, 120, 3))
+    assert np.array_equal(sample.image, before)
+    assert _same(augment_sample(sample, NO_CHANGE, _rng()), sample)
+
+
 def test_zooms_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match=r"zoom_in \+ zoom_out is 1.2, wanted at most 1"):
+    with pytest.raises(ValidationError, match=r"zoom_in \+ zoom_out \+ iou_crop is 1.2, wanted at most 1"):
         AugmentConfig(zoom_in=0.7, zoom_out=0.5)
 
 
@@ -140,7 +175,7 @@ def test_boxes_always_fit_their_contract(seed: int, width: int, height: int, cou
     boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
     target = make_target(boxes, ignore=rng.random(len(boxes)) < 0.3)
     image = np.zeros((height, width, 3), np.uint8)
-    config = AugmentConfig(zoom_in=0.5, zoom_out=0.5, zoom_in_min_frac=0.05, zoom_out_max=50)
+    config = AugmentConfig(zoom_in=0.4, zoom_out=0.4, iou_crop=0.2, zoom_in_min_frac=0.05, zoom_out_max=50)
     sample = fit_sample(image, target, size, config, rng)
     found = sample.target
     assert sample.image.shape == (size, size, 3)

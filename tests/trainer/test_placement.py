@@ -11,16 +11,10 @@ from pydantic import ValidationError
 
 from shards.records import CropRecord
 from trainer.compositing.config import PRESETS, CompositorConfig, preset
+from trainer.compositing.paper_layout import draw_paper_cells
 from trainer.compositing.photometric import Blur, Linear, Noise
-from trainer.compositing.placement import (
-    CropShape,
-    ScenePlan,
-    compose,
-    draw_paper_cells,
-    overlap_of_smaller,
-    plan_scene,
-    shape_of_record,
-)
+from trainer.compositing.placement import overlap_of_smaller, plan_scene
+from trainer.compositing.plan import CropShape, ScenePlan, compose, shape_of_record
 
 SHAPES = [CropShape(w, h, w, h, 0, 0) for w, h in ((120, 100), (80, 90), (60, 61), (200, 160))]
 
@@ -176,9 +170,11 @@ def test_a_plan_needs_crops_and_backgrounds():
 
 def test_the_shape_of_a_record_is_its_frame_or_itself():
     image, mask = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.uint8)
-    assert shape_of_record(CropRecord("a", "bird", image, mask)) == CropShape(30, 20, 30, 20, 0, 0)
+    assert shape_of_record(CropRecord("a", "bird", image, mask)) == CropShape(30, 20, 30, 20, 0, 0, "bird")
     origin = {"frame_w": 99, "frame_h": 88, "frame_x": 7, "frame_y": 6}
-    assert shape_of_record(CropRecord("a", "bird", image, mask, origin)) == CropShape(30, 20, 99, 88, 7, 6)
+    assert shape_of_record(CropRecord("a", "bird", image, mask, origin)) == CropShape(
+        30, 20, 99, 88, 7, 6, "bird"
+    )
 
 
 @settings(max_examples=60, deadline=None)

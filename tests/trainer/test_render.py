@@ -12,14 +12,8 @@ from shards.records import CropRecord
 from trainer.compositing.blend import blend_opacity
 from trainer.compositing.config import PRESETS, CompositorConfig, preset
 from trainer.compositing.photometric import Blur, Linear, Noise, apply_photometrics
-from trainer.compositing.placement import (
-    IDENTITY,
-    BackgroundPlan,
-    Placement,
-    ScenePlan,
-    plan_scene,
-    shape_of_record,
-)
+from trainer.compositing.placement import plan_scene
+from trainer.compositing.plan import IDENTITY, BackgroundPlan, Placement, ScenePlan, shape_of_record
 from trainer.compositing.render import paint_background, render_scene
 from trainer.sample import Sample
 

@@ -1,9 +1,15 @@
 import json
+import os
+import signal
 
 import pytest
+import torch
+import yaml
 
 from configs.errors import InputError
+from trainer.checkpoint import load_checkpoint
 from trainer.run import main
+from trainer.stream import SyntheticStream
 
 
 @pytest.fixture
@@ -42,10 +48,11 @@ def test_a_run_leaves_config_scores_table_and_pictures(arguments, tmp_path, caps
 
 
 def test_the_same_command_again_trains_nothing(arguments, tmp_path) -> None:
-    main(arguments)
+    small = [*arguments, "seeds=[1]", "num_real=[2]"]
+    main(small)
     files = [p for p in (tmp_path / "run").rglob("*") if p.suffix in (".pt", ".jsonl")]
     before = {p: p.stat().st_mtime_ns for p in files}
-    main(arguments)
+    main(small)
     assert {p: p.stat().st_mtime_ns for p in files} == before
 
 
@@ -66,6 +73,11 @@ def test_more_seeds_go_on_in_the_same_folder_but_another_detector_is_refused(arg
         ("test_split=tset", "tset"),
         ("trainign.steps=3", "unknown key 'trainign', did you mean 'training'"),
         ("training.lr=fast", "training.lr: found 'fast', wanted a number"),
+        ("pretrain.precision=float16", "pretrain.precision: found float16, which wants a GPU"),
+        ("finetune.freeze.stages=9", "finetune.freeze.stages: found 9, the backbone has 3"),
+        ("training.lr_factors.backbon=0.1", "training.lr_factors: no parameters 'backbon', did you mean"),
+        ("training.validate_every=1", "training: validate_on=photos wants validation_images > 0"),
+        ("pretrain.keep=best", "pretrain: keep=best wants validate_every > 0"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_trained(arguments, tmp_path, override, message) -> None:
@@ -73,6 +85,73 @@ def test_mistakes_are_named_before_anything_is_trained(arguments, tmp_path, over
         main([*arguments, override])
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_changes_no_weight_may_differ_and_an_older_version_may_lack_settings(
+    arguments, tmp_path
+) -> None:
+    small = [*arguments, "seeds=[0]", "num_real=[2]", "phases=[scratch]"]
+    main(small)
+    path = tmp_path / "run" / "config.yaml"
+    known = yaml.safe_load(path.read_text())
+    del known["finetune"], known["training"]["precision"]
+    path.write_text(yaml.safe_dump(known))
+    assert main([*small, "training.log_every=1"]) == 0
+    with pytest.raises(InputError, match="holds a run with another training"):
+        main([*small, "training.precision=bfloat16"])
+
+
+def test_a_run_told_to_stop_says_so_and_goes_on_when_run_again(
+    arguments, tmp_path, monkeypatch, capsys
+) -> None:
+    plain = SyntheticStream.__getitem__
+    signals = [signal.SIGTERM]
+
+    def stopping(stream: SyntheticStream, index: int) -> object:
+        if index == 2 and signals and (tmp_path / "run" / "scenes.png").exists():
+            os.kill(os.getpid(), signals.pop())
+        return plain(stream, index)
+
+    monkeypatch.setattr(SyntheticStream, "__getitem__", stopping)
+    small = [*arguments, "seeds=[0]", "phases=[pretrain]"]
+    assert main(small) == 143
+    assert "pretrain: SIGTERM: saved at step 2 of 3: run the same command again" in capsys.readouterr().err
+    assert main(small) == 0
+    assert (tmp_path / "run" / "seed-0" / "pretrain" / "scores.json").exists()
+
+
+def test_finetuning_has_settings_of_its_own_and_starts_from_the_average(arguments, tmp_path) -> None:
+    main(
+        [
+            *(*arguments, "seeds=[0]", "num_real=[2]", "phases=[scratch, pretrain, finetune]"),
+            *("pretrain.ema_decay=0.9", "finetune.steps=1", "finetune.batch_size=2"),
+            "finetune.freeze.backbone=true",
+        ]
+    )
+    folders = {name: tmp_path / "run" / "seed-0" / name for name in ("pretrain", "n-2/finetune")}
+    before, after = (load_checkpoint(f / "checkpoints" / "last.pt") for f in folders.values())
+    assert after["step"] == 1
+    for name, value in before["ema"].items():
+        if name.startswith("backbone."):
+            assert torch.equal(value, after["model"][name]), name
+    assert not torch.equal(before["ema"]["class_heads.0.bias"], after["model"]["class_heads.0.bias"])
+
+
+@pytest.mark.parametrize("own_sets", [False, True])
+def test_pretraining_can_be_chosen_by_scenes_without_any_label(arguments, sets, tmp_path, own_sets) -> None:
+    own = [f"validation_scenes.crops=[{sets[0]}]", f"validation_scenes.backgrounds={sets[1]}"]
+    main(
+        [
+            *(*arguments, "seeds=[0]", "phases=[pretrain]", "pretrain.validate_on=synthetic"),
+            *("pretrain.validate_every=2", "pretrain.keep=best", "pretrain.best_by=AP"),
+            *("validation_scenes.count=3", *(own if own_sets else [])),
+        ]
+    )
+    folder = tmp_path / "run" / "seed-0" / "pretrain"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" in line] == [2, 3]
+    best = load_checkpoint(folder / "checkpoints" / "best.pt")
+    assert best["scores"].keys() == {"AP50", "AP"}
 
 
 def test_swapped_sets_are_refused(arguments, sets) -> None:

@@ -43,10 +43,13 @@ Step = Linear | Blur | Noise
 
 def draw_photometrics(config: PhotometricConfig, rng: np.random.Generator) -> tuple[Step, ...]:
     """The steps for one object, in the order in which they are applied."""
-    blur, noise = _draw_blur(config, rng), _draw_noise(config, rng)
+    blur = _draw_blur(config, rng)
+    noise = draw_noise(config.noise_prob, config.noise_sigma, config.noise_per_channel_prob, rng)
     contrast = rng.uniform(config.contrast_min, config.contrast_max)
     gain = _draw_gain(config, rng)
     pivot = 127.0 * (1.0 - contrast)
+    if contrast == 1.0 and gain == (1.0, 1.0, 1.0):  # nothing is set to change
+        return (*blur, *noise)
     if not config.random_order:
         red, green, blue = gain
         factors = (contrast * red, contrast * green, contrast * blue)
@@ -70,11 +73,14 @@ def _draw_blur(config: PhotometricConfig, rng: np.random.Generator) -> tuple[Ste
     return (Blur(rng.uniform(0.0, config.blur_sigma_px)),)
 
 
-def _draw_noise(config: PhotometricConfig, rng: np.random.Generator) -> tuple[Step, ...]:
-    if rng.random() >= config.noise_prob:
+def draw_noise(
+    prob: float, max_sigma: float, per_channel_prob: float, rng: np.random.Generator
+) -> tuple[Noise, ...]:
+    """One noise or none."""
+    if rng.random() >= prob:
         return ()
-    sigma = rng.uniform(0.0, config.noise_sigma)
-    return (Noise(sigma, bool(rng.random() < config.noise_per_channel_prob), int(rng.integers(1 << 31))),)
+    sigma = rng.uniform(0.0, max_sigma)
+    return (Noise(sigma, bool(rng.random() < per_channel_prob), int(rng.integers(1 << 31))),)
 
 
 def apply_photometrics(colour: UInt8Array, opacity: UInt8Array, steps: tuple[Step, ...]) -> UInt8Array:
@@ -85,15 +91,12 @@ def apply_photometrics(colour: UInt8Array, opacity: UInt8Array, steps: tuple[Ste
         elif isinstance(step, Blur):
             colour = _apply_blur(colour, opacity, step)
         else:
-            colour = _apply_noise(colour, step)
+            colour = apply_noise(colour, step)
     return colour
 
 
 def _apply_linear(colour: UInt8Array, step: Linear) -> UInt8Array:
-    gain, offset = np.array(step.gain), np.array(step.offset)
-    table = np.clip(np.rint(np.arange(256.0)[:, None] * gain + offset), 0, 255).astype(np.uint8)  # (256, 3)
-    is_grey = len(set(step.gain)) == 1 and len(set(step.offset)) == 1
-    return _u8(cv2.LUT(colour, np.ascontiguousarray(table[:, 0]) if is_grey else table[None]))
+    return _u8(cv2.transform(colour, np.column_stack([np.diag(step.gain), step.offset])))
 
 
 def _apply_blur(colour: UInt8Array, opacity: UInt8Array, step: Blur) -> UInt8Array:
@@ -107,7 +110,8 @@ def _apply_blur(colour: UInt8Array, opacity: UInt8Array, step: Blur) -> UInt8Arr
     return _u8(cv2.divide(blurred, cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB), scale=255))
 
 
-def _apply_noise(colour: UInt8Array, step: Noise) -> UInt8Array:
+def apply_noise(colour: UInt8Array, step: Noise) -> UInt8Array:
+    """colour (H, W, 3) with the noise, rounded and clipped."""
     height, width = colour.shape[:2]
     channels = 3 if step.per_channel else 1
     noise = _noise(step.seed, height * width * channels).reshape(height, width, channels)

@@ -1,111 +1,31 @@
-"""What a scene shows, decided without a pixel: which background, which crops, where, in what order.
-
-Coordinates are continuous: pixel (column i, row j) covers [i, i + 1) x [j, j + 1). Affines are
-2x3, row by row.
-"""
+"""Decides a scene without a pixel: which background, which crops, where, in what order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import cos, exp, log, pi, radians, sin, sqrt, tan
+from dataclasses import replace
+from math import cos, exp, log, radians, sin, sqrt
 
 import numpy as np
-import numpy.typing as npt
 
-from shards.records import CropRecord
-from trainer.compositing.config import CompositorConfig, PaperConfig
-from trainer.compositing.photometric import Step, draw_photometrics
+from trainer.compositing.config import CompositorConfig
+from trainer.compositing.options import BlendKind
+from trainer.compositing.paper_layout import draw_paper_cells, place_in_cell
+from trainer.compositing.photometric import draw_photometrics
+from trainer.compositing.plan import (
+    Affine,
+    BackgroundPlan,
+    Box,
+    CropShape,
+    Placement,
+    ScenePlan,
+    shape_of_record,
+    shifted,
+)
+from trainer.compositing.scales import draw_scale
+from trainer.compositing.scene_artefacts import draw_artefacts
 
-Affine = tuple[float, float, float, float, float, float]
-IntArray = npt.NDArray[np.int64]
-Box = tuple[float, float, float, float]
+__all__ = ["ScenePlan", "overlap_of_smaller", "plan_scene", "shape_of_record"]
 
-IDENTITY: Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _BEGINNINGS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class CropShape:
-    """A crop's size and its place in the frame it was cut from, px."""
-
-    width: int
-    height: int
-    frame_w: int
-    frame_h: int
-    frame_x: int
-    frame_y: int
-
-
-def shape_of_record(record: CropRecord) -> CropShape:
-    """The shape of a crop; without frame entries in its origin the crop is its own frame."""
-    height, width = record.mask.shape
-    frame = {"frame_w": width, "frame_h": height, "frame_x": 0, "frame_y": 0}
-    found = {name: int(record.origin.get(name, default)) for name, default in frame.items()}
-    return CropShape(width=width, height=height, **found)
-
-
-@dataclass(frozen=True, slots=True)
-class FramePlan:
-    """The paper's detour: crop -> square frame -> warped frame -> cell of the canvas.
-
-    to_frame: crop pixels to frame pixels. window: the part of the frame that survives (x0, y0, x1, y1), frame
-    px. warp: frame pixels to warped frame pixels; what leaves the frame is lost.
-    cell: (x, y, width, height), canvas px, over which the warped frame is stretched.
-    """
-
-    frame_px: int
-    to_frame: Affine
-    window: tuple[int, int, int, int]
-    warp: Affine
-    cell: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """One object as it will be painted.
-
-    crop: index. matrix: crop pixels to canvas pixels, flip and rotation within. bounds: xyxy canvas px of the
-    crop's warped rectangle (paper: of the cell). frame: the paper's route, else None.
-    """
-
-    crop: int
-    matrix: Affine
-    bounds: Box
-    flipped: bool
-    rotation_deg: float
-    photometrics: tuple[Step, ...] = ()
-    frame: FramePlan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BackgroundPlan:
-    """Which part of which photo.
-
-    side_frac: side of the square window as a share of the photo's shorter side, None for the whole photo
-    squashed. x_frac, y_frac: its place, 0 left or top, 1 right or bottom.
-    """
-
-    index: int
-    side_frac: float | None = 1.0
-    x_frac: float = 0.5
-    y_frac: float = 0.5
-    flipped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ScenePlan:
-    """A whole scene; later placements cover earlier ones. canvas_px: side of the canvas that placements use;
-    the painted canvas is resized to ``config.size``.
-    """
-
-    config: CompositorConfig
-    canvas_px: int
-    background: BackgroundPlan
-    placements: tuple[Placement, ...]
-
-    @property
-    def size(self) -> int:
-        """Side of the finished scene, px."""
-        return self.config.size
 
 
 def plan_scene(
@@ -114,8 +34,13 @@ def plan_scene(
     num_crops: int,
     num_backgrounds: int,
     shape_of: Callable[[int], CropShape],
+    num_distractors: int = 0,
 ) -> ScenePlan:
-    """Draw one scene. Crops are drawn with replacement. Raises ValueError without crops or backgrounds."""
+    """Draw one scene. Crops are drawn with replacement.
+
+    Crops 0..num_crops - 1 are objects, the next num_distractors are distractors: shape_of knows both.
+    Raises ValueError without crops or backgrounds, or without distractors where the config wants some.
+    """
     if num_crops < 1 or num_backgrounds < 1:
         raise ValueError(
             f"plan_scene: {num_crops} crops, {num_backgrounds} backgrounds, wanted at least 1 of each"
@@ -123,10 +48,12 @@ def plan_scene(
     background = _draw_background(config, rng, num_backgrounds)
     if config.layout == "paper":
         cells = draw_paper_cells(config, rng)
-        placements = [_place_in_cell(config, rng, num_crops, shape_of, cell) for cell in cells.tolist()]
-        return ScenePlan(config, config.paper.canvas_px, background, tuple(placements))
-    placements = _place_in_turn(config, rng, num_crops, shape_of)
-    return ScenePlan(config, config.size, background, tuple(placements))
+        placements = [place_in_cell(config, rng, num_crops, shape_of, cell) for cell in cells.tolist()]
+    else:
+        placements = _place_in_turn(config, rng, (num_crops, num_distractors), shape_of)
+    canvas_px = config.paper.canvas_px if config.layout == "paper" else config.size
+    artefacts = draw_artefacts(config.artefacts, rng)
+    return ScenePlan(config, canvas_px, background, tuple(placements), artefacts)
 
 
 def _draw_background(config: CompositorConfig, rng: np.random.Generator, count: int) -> BackgroundPlan:
@@ -141,71 +68,146 @@ def _draw_background(config: CompositorConfig, rng: np.random.Generator, count: 
 
 
 def _place_in_turn(
-    config: CompositorConfig, rng: np.random.Generator, num_crops: int, shape_of: Callable[[int], CropShape]
+    config: CompositorConfig,
+    rng: np.random.Generator,
+    num_crops: tuple[int, int],
+    shape_of: Callable[[int], CropShape],
 ) -> list[Placement]:
-    """A uniform count of objects; a scene in which one finds no place is begun anew, at most `_BEGINNINGS`
-    times, then the fullest stands.
+    """Uniform counts of objects and of distractors, in any order; a scene in which one finds no place is
+    begun anew, at most `_BEGINNINGS` times, then the fullest stands. num_crops: of objects, of distractors.
     """
-    count = int(rng.integers(config.min_objects, config.max_objects + 1))
+    kinds = _draw_kinds(config, rng, num_crops[1])
     fullest: list[Placement] = []
     for _ in range(_BEGINNINGS):
-        placed = _place_until_stuck(config, rng, count, num_crops, shape_of)
-        if len(placed) == count:
+        placed = _place_until_stuck(config, rng, kinds, num_crops, shape_of)
+        if len(placed) == len(kinds):
             return placed
         fullest = max(fullest, placed, key=len)
     return fullest
 
 
+def _draw_kinds(config: CompositorConfig, rng: np.random.Generator, num_distractors: int) -> list[bool]:
+    """Which of the things to be placed, in turn, are distractors."""
+    count = int(rng.integers(config.min_objects, config.max_objects + 1))
+    if config.distractors.max == 0:
+        return [False] * count
+    if num_distractors < 1:
+        raise ValueError("plan_scene: 0 distractor crops, the config wants some: distractors.max")
+    extra = int(rng.integers(config.distractors.min, config.distractors.max + 1))
+    order: list[int] = rng.permutation(count + extra).tolist()
+    return [place >= count for place in order]
+
+
 def _place_until_stuck(
     config: CompositorConfig,
     rng: np.random.Generator,
-    count: int,
-    num_crops: int,
+    kinds: list[bool],
+    num_crops: tuple[int, int],
     shape_of: Callable[[int], CropShape],
 ) -> list[Placement]:
     placed: list[Placement] = []
-    for _ in range(count):
-        crop = int(rng.integers(num_crops))
+    for is_distractor in kinds:
+        crop = int(rng.integers(num_crops[is_distractor])) + (num_crops[0] if is_distractor else 0)
         found = _find_place(config, rng, crop, shape_of(crop), [p.bounds for p in placed])
         if found is None:
             break
-        placed.append(replace(found, photometrics=draw_photometrics(config.photometric, rng)))
+        placed.append(_looked(config, rng, found, is_distractor))
     return placed
+
+
+def _looked(
+    config: CompositorConfig, rng: np.random.Generator, place: Placement, is_distractor: bool
+) -> Placement:
+    """The placement with its looks: colours, blend, harmonising."""
+    photometrics = draw_photometrics(config.photometric, rng)
+    blend = _draw_blend(config, rng)
+    harmonise, strength = config.harmonise, 0.0
+    if harmonise.prob > 0 and rng.random() < harmonise.prob:
+        strength = rng.uniform(harmonise.strength_min, harmonise.strength_max)
+    return replace(
+        place, photometrics=photometrics, blend=blend, harmonise=strength, is_distractor=is_distractor
+    )
+
+
+def _draw_blend(config: CompositorConfig, rng: np.random.Generator) -> BlendKind:
+    if isinstance(config.blend, str):
+        return config.blend
+    kinds, weights = list(config.blend), np.array(list(config.blend.values()))
+    return kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
 
 
 def _find_place(
     config: CompositorConfig, rng: np.random.Generator, crop: int, shape: CropShape, taken: list[Box]
 ) -> Placement | None:
     """A place whose bounds overlap no earlier ones too much; None after all tries."""
+    is_upright = config.rotation_deg == 0 and config.perspective == 0
     for attempt in range(config.tries):
         if attempt % 5 == 0:
             centred = _draw_centred(config, rng, crop, shape)
-        x = _draw_start(rng, config.size, centred.bounds[2] - centred.bounds[0], config.truncation)
-        y = _draw_start(rng, config.size, centred.bounds[3] - centred.bounds[1], config.truncation)
-        place = _moved(centred, x - centred.bounds[0], y - centred.bounds[1])
-        if all(overlap_of_smaller(place.bounds, other) <= config.max_overlap for other in taken):
-            return place
+            x0, y0, x1, y1 = centred.bounds
+        x = _draw_start(rng, config.size, x1 - x0, config.truncation)
+        y = _draw_start(rng, config.size, y1 - y0, config.truncation)
+        bounds = (x, y, x + x1 - x0, y + y1 - y0)
+        if is_upright:
+            bounds = _snapped(bounds)
+        if all(overlap_of_smaller(bounds, other) <= config.max_overlap for other in taken):
+            matrix = (
+                _filling(bounds, shape, centred.flipped)
+                if is_upright
+                else shifted(centred.matrix, centred.tilt, x - x0, y - y0)
+            )
+            return replace(centred, matrix=matrix, bounds=bounds)
     return None
 
 
 def _draw_centred(
     config: CompositorConfig, rng: np.random.Generator, crop: int, shape: CropShape
 ) -> Placement:
-    """Scale, aspect, flip and rotation, the crop's centre at the origin; shrunk until it fits the scene."""
-    side = config.size * exp(rng.uniform(log(config.scale_min), log(config.scale_max)))
+    """Scale, aspect, flip, rotation and tilt, the crop's centre at the origin; shrunk until it fits."""
+    side = config.size * _draw_scale(config, rng, shape.label)
     spread = log(1.0 + config.aspect_jitter)
     stretch = sqrt(config.aspect * shape.width / shape.height * exp(rng.uniform(-spread, spread)))
     degrees = rng.uniform(-config.rotation_deg, config.rotation_deg)
     flipped = bool(rng.random() < config.flip_prob)
-    width, height = side * stretch, side / stretch
+    tilt = rng.uniform(-config.perspective / 2, config.perspective / 2, 2) if config.perspective else None
     c, s = cos(radians(degrees)), sin(radians(degrees))
-    bound_w, bound_h = abs(width * c) + abs(height * s), abs(width * s) + abs(height * c)
-    shrink = min(1.0, config.size / bound_w, config.size / bound_h)
-    x_scale, y_scale = shrink * width / shape.width * (-1 if flipped else 1), shrink * height / shape.height
-    centre = (1.0, 0.0, -shape.width / 2, 0.0, 1.0, -shape.height / 2)
-    matrix = compose((x_scale * c, -y_scale * s, 0.0, x_scale * s, y_scale * c, 0.0), centre)
-    half_w, half_h = shrink * bound_w / 2, shrink * bound_h / 2
-    return Placement(crop, matrix, (-half_w, -half_h, half_w, half_h), flipped, degrees)
+    x_scale, y_scale = side * stretch / shape.width, side / stretch / shape.height
+    mirror = -x_scale if flipped else x_scale
+    turn = (mirror * c, -y_scale * s, mirror * s, y_scale * c)
+    matrix, (g, h), bounds = _centred(turn, (0.0, 0.0) if tilt is None else tuple(tilt.tolist()), shape)
+    shrink = min(1.0, config.size / (bounds[2] - bounds[0]), config.size / (bounds[3] - bounds[1]))
+    a, b, c, d, e, f = (shrink * entry for entry in matrix)
+    x0, y0, x1, y1 = (shrink * edge for edge in bounds)
+    return Placement(crop, (a, b, c, d, e, f), (x0, y0, x1, y1), flipped, degrees, tilt=(g, h))
+
+
+def _draw_scale(config: CompositorConfig, rng: np.random.Generator, label: str) -> float:
+    rule = config.scale_of_label.get(label, config.scale)
+    if rule is None:
+        return exp(rng.uniform(log(config.scale_min), log(config.scale_max)))
+    return draw_scale(rule, rng)
+
+
+def _centred(
+    turn: tuple[float, ...], depths: tuple[float, ...], shape: CropShape
+) -> tuple[Affine, tuple[float, float], Box]:
+    """Matrix, tilt and bounds of a crop whose centre is turned (2x2) about the origin.
+
+    depths: how much farther the right and the lower edge's middles are than the centre, as shares; the
+    left's and the upper's are as much nearer.
+    """
+    a, b, d, e = turn
+    half_w, half_h = shape.width / 2, shape.height / 2
+    g, h = depths[0] / half_w, depths[1] / half_h
+    xs, ys = [], []
+    for u, v in ((-half_w, -half_h), (half_w, -half_h), (half_w, half_h), (-half_w, half_h)):
+        depth = 1.0 + g * u + h * v
+        xs.append((a * u + b * v) / depth)
+        ys.append((d * u + e * v) / depth)
+    corner = 1.0 - depths[0] - depths[1]  # the crop's own origin is its corner: its depth becomes 1
+    x, y = -a * half_w - b * half_h, -d * half_w - e * half_h
+    a, b, d, e, g, h, x, y = (entry / corner for entry in (a, b, d, e, g, h, x, y))
+    return (a, b, x, d, e, y), (g, h), (min(xs), min(ys), max(xs), max(ys))
 
 
 def _draw_start(rng: np.random.Generator, size: int, extent: float, truncation: float) -> float:
@@ -213,11 +215,17 @@ def _draw_start(rng: np.random.Generator, size: int, extent: float, truncation: 
     return rng.uniform(-slack, max(-slack, size - extent + slack))
 
 
-def _moved(place: Placement, dx: float, dy: float) -> Placement:
-    a, b, c, d, e, f = place.matrix
-    x0, y0, x1, y1 = place.bounds
-    bounds = (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
-    return replace(place, matrix=(a, b, c + dx, d, e, f + dy), bounds=bounds)
+def _snapped(bounds: Box) -> Box:
+    """Brought to whole pixels, as boxes are: a plain resize can then paint an upright object."""
+    x0, y0, x1, y1 = (float(round(edge)) for edge in bounds)
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+
+
+def _filling(bounds: Box, shape: CropShape, flipped: bool) -> Affine:
+    """The matrix that stretches an upright crop over bounds."""
+    x0, y0, x1, y1 = bounds
+    a, e = (x1 - x0) / shape.width, (y1 - y0) / shape.height
+    return (-a, 0.0, x1, 0.0, e, y0) if flipped else (a, 0.0, x0, 0.0, e, y0)
 
 
 def overlap_of_smaller(one: Box, other: Box) -> float:
@@ -228,116 +236,3 @@ def overlap_of_smaller(one: Box, other: Box) -> float:
         return 0.0
     areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return width * height / min(areas)
-
-
-# The paper's layout
-
-
-def draw_paper_cells(config: CompositorConfig, rng: np.random.Generator) -> IntArray:
-    """Cells (N, 4) as x, y, width, height on the canvas, pairwise apart (touching counts as overlap).
-
-    The whole layout is redrawn until no cells meet; after ``paper.tries`` failures the count is redrawn too,
-    so counts come out far below their maximum, as in the paper's code (METHOD 1.5).
-    """
-    while True:
-        count = int(rng.integers(config.min_objects, config.max_objects + 1))
-        layouts = _draw_layouts(config, rng, count)  # (tries, count, 4)
-        good = np.flatnonzero(_cells_are_apart(layouts))
-        if len(good):
-            cells: IntArray = layouts[good[0]]
-            return cells
-
-
-def _draw_layouts(config: CompositorConfig, rng: np.random.Generator, count: int) -> IntArray:
-    paper, canvas = config.paper, config.paper.canvas_px
-    shape = (1 if count < 2 else paper.tries, count)
-    low, high = int(config.scale_min * canvas), int(config.scale_max * canvas)
-    side = rng.integers(low, max(high, low + 1), size=shape)
-    aspect = np.sqrt(rng.uniform(paper.aspect_min, paper.aspect_max, size=shape))
-    width = np.clip((side * aspect).astype(np.int64), 1, canvas)
-    height = np.clip((side / aspect).astype(np.int64), 1, canvas)
-    x, y = rng.integers(0, canvas - width + 1), rng.integers(0, canvas - height + 1)
-    return np.stack([x, y, width, height], axis=-1)
-
-
-def _cells_are_apart(layouts: IntArray) -> npt.NDArray[np.bool_]:
-    """layouts (T, N, 4) -> (T,)"""
-    start, end = layouts[..., :2], layouts[..., :2] + layouts[..., 2:]
-    meets = (start[:, :, None] <= end[:, None]) & (start[:, None] <= end[:, :, None])  # (T, N, N, 2)
-    pairs: IntArray = meets.all(axis=-1).sum(axis=(1, 2))
-    apart: npt.NDArray[np.bool_] = pairs == layouts.shape[1]  # every cell meets itself only
-    return apart
-
-
-def _place_in_cell(
-    config: CompositorConfig,
-    rng: np.random.Generator,
-    num_crops: int,
-    shape_of: Callable[[int], CropShape],
-    cell: tuple[int, int, int, int],
-) -> Placement:
-    crop = int(rng.integers(num_crops))
-    photometrics = draw_photometrics(config.photometric, rng)
-    window, warp, flipped, degrees = _draw_frame_warp(config, rng)
-    to_frame = _crop_to_frame(shape_of(crop), config.paper)
-    frame = FramePlan(config.paper.frame_px, to_frame, window, warp, (cell[0], cell[1], cell[2], cell[3]))
-    x, y, width, height = cell
-    stretch = (width / frame.frame_px, 0.0, float(x), 0.0, height / frame.frame_px, float(y))
-    matrix = compose(stretch, compose(warp, to_frame))
-    bounds = (float(x), float(y), float(x + width), float(y + height))
-    return Placement(crop, matrix, bounds, flipped, degrees, photometrics, frame)
-
-
-def _crop_to_frame(shape: CropShape, paper: PaperConfig) -> Affine:
-    """Put the crop back where it was in its source frame, that frame resized to a square."""
-    x_scale = paper.frame_zoom * paper.frame_px / shape.frame_w
-    y_scale = paper.frame_zoom * paper.frame_px / shape.frame_h
-    margin = (1.0 - paper.frame_zoom) * paper.frame_px / 2
-    return (x_scale, 0.0, x_scale * shape.frame_x + margin, 0.0, y_scale, y_scale * shape.frame_y + margin)
-
-
-def _draw_frame_warp(
-    config: CompositorConfig, rng: np.random.Generator
-) -> tuple[tuple[int, int, int, int], Affine, bool, float]:
-    """Flip, side crop and affine in random order, as one warp.
-
-    What the frame clips on the way is what the side crop cut away before the affine: the window says that.
-    """
-    side = config.paper.frame_px
-    flipped = bool(rng.random() < config.flip_prob)
-    flip = (-1.0, 0.0, float(side), 0.0, 1.0, 0.0) if flipped else IDENTITY
-    left, top, right, bottom = (
-        np.rint(rng.uniform(0, config.paper.crop_frac, size=4) * side).astype(int).tolist()
-    )
-    x_zoom, y_zoom = side / (side - left - right), side / (side - top - bottom)
-    crop = (x_zoom, 0.0, -left * x_zoom, 0.0, y_zoom, -top * y_zoom)
-    affine, degrees = _draw_affine(config, rng)
-    window, warp = (0, 0, side, side), IDENTITY
-    order = rng.permutation(3).tolist()
-    for name in order:
-        warp = compose((flip, crop, affine)[name], warp)
-    if order.index(1) < order.index(2):
-        is_mirrored = flipped and order.index(0) < order.index(1)
-        first, last = (right, left) if is_mirrored else (left, right)
-        window = (first, top, side - last, side - bottom)
-    return window, warp, flipped, degrees
-
-
-def _draw_affine(config: CompositorConfig, rng: np.random.Generator) -> tuple[Affine, float]:
-    """Zoom, shear, rotation and translation about the frame's centre."""
-    paper, half = config.paper, config.paper.frame_px / 2
-    x_zoom, y_zoom = rng.uniform(paper.zoom_min, paper.zoom_max, size=2).tolist()
-    dx, dy = (rng.uniform(-paper.translate_frac, paper.translate_frac, size=2) * paper.frame_px).tolist()
-    degrees = rng.uniform(-config.rotation_deg, config.rotation_deg)
-    shear = tan(rng.uniform(-paper.shear_deg, paper.shear_deg) * pi / 180)
-    c, s = cos(radians(degrees)), sin(radians(degrees))
-    turn = (c, -s, half + dx, s, c, half + dy)
-    stretch = (x_zoom, shear * y_zoom, 0.0, 0.0, y_zoom, 0.0)
-    return compose(turn, compose(stretch, (1.0, 0.0, -half, 0.0, 1.0, -half))), degrees
-
-
-def compose(outer: Affine, inner: Affine) -> Affine:
-    """The affine that applies inner, then outer."""
-    a, b, c, d, e, f = outer
-    p, q, r, s, t, u = inner
-    return (a * p + b * s, a * q + b * t, a * r + b * u + c, d * p + e * s, d * q + e * t, d * r + e * u + f)
