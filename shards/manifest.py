@@ -4,10 +4,11 @@ A shard belongs to the set when the manifest names it; the set is finished when 
 """
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any, Literal, NoReturn
 
@@ -62,16 +63,20 @@ class Manifest:
         return sum(entry.bytes for entry in self.shards)
 
     def to_json(self) -> str:
-        """Equal manifests give equal text. Raises ShardError when the recipe is not plain JSON.
-
-        Put together entry by entry: as one tree of Python objects a large manifest is ten times its text.
-        """
+        """Equal manifests give equal text, a line a shard. Raises ShardError for a recipe that is no JSON."""
         head = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "shards"}
         before, after = _canonical(head | {"shards": [0]}, MANIFEST_NAME, indent=1).split(_SHARDS_GO_HERE)
-        entries = (_canonical(asdict(entry), entry.name, indent=1) for entry in self.shards)
-        listed = ",\n  ".join(entry.replace("\n", "\n  ") for entry in entries)
-        shards = f'"shards": [\n  {listed}\n ]' if listed else '"shards": []'
-        return f"{before}{shards}{after}\n"
+        text = io.StringIO()  # a large manifest is there once, not in lines and whole
+        text.write(f'{before}"shards": [')
+        for place, entry in enumerate(self.shards):
+            text.write(f"{',' if place else ''}\n  {_canonical(_facts_of(entry), entry.name)}")
+        text.write("\n ]" if self.shards else "]")
+        text.write(f"{after}\n")
+        return text.getvalue()
+
+
+def _facts_of(entry: ShardEntry) -> dict[str, Any]:
+    return {item.name: getattr(entry, item.name) for item in fields(entry)}
 
 
 def shard_name(kind: Kind, index: int) -> str:
@@ -109,7 +114,7 @@ def write_manifest(store: Store, manifest: Manifest) -> None:
     place = f"{store.location}/{MANIFEST_NAME}"
     manifest_from_json(replace(manifest, shards=()).to_json(), place)
     for entry in manifest.shards:
-        _entry(asdict(entry), manifest.kind, list(manifest.classes), place)
+        _entry(_facts_of(entry), manifest.kind, list(manifest.classes), place)
     _check_order(manifest.shards, place)
     store.write(MANIFEST_NAME, manifest.to_json().encode())
 
