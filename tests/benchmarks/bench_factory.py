@@ -23,7 +23,7 @@ from factory.generators.dcgan import DcganGenerator, DcganSizes, to_uint8
 from factory.generators.fastgan import FastganGenerator, FastganSizes, calibrate_norms
 from factory.generators.found import Found, write_found
 from factory.generators.rows import draw_latents
-from factory.pipeline import CropLine, ShardTask
+from factory.pipeline import CropLine, ShardTally, ShardTask
 from factory.quality import judge
 from factory.recipe import Recipe
 from factory.redo.mask_network import MaskNetwork
@@ -64,9 +64,10 @@ def official(generator: nn.Module, latent: int, masks: MaskNetwork, recipe: Reci
 
 def factory(line: CropLine, count: int) -> bytes:
     """One shard of the pipeline."""
-    crops = line.make_crops(ShardTask(0, count))
-    assert len(crops.records) == count, crops.dropped
-    return pack_tar(member for record in crops.records for member in named_members(record))
+    tally = ShardTally()
+    packed = pack_tar(m for record in line.crops(ShardTask(0, count), tally) for m in named_members(record))
+    assert tally.kept == count, tally.dropped
+    return packed
 
 
 def named_members(record: CropRecord) -> list[tuple[str, bytes]]:

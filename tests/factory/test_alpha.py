@@ -8,6 +8,7 @@ from PIL import Image
 
 from configs.errors import InputError
 from factory.build import build
+from factory.job import Fleet
 from factory.photos import read_cut_out, read_photo
 from factory.quality import QualityConfig, judge
 from factory.recipe import Recipe
@@ -86,7 +87,7 @@ def test_an_image_without_opacity_is_dropped_as_empty_beside_one_that_has_it(tmp
     recipe = Recipe.model_validate(
         {"label": "x", "source": {"kind": "images", "root": tmp_path}, "segmenter": {"kind": "alpha"}}
     )
-    summary = build(recipe, str(tmp_path / "out"), None, "off", None, tmp_path)
+    summary = build(recipe, str(tmp_path / "out"), None, Fleet("off"), tmp_path)
     assert "1 crops of 2 images" in summary and "1 empty" in summary
 
 
@@ -96,6 +97,6 @@ def test_a_folder_without_any_opacity_is_an_error_of_the_input(tmp_path: Path) -
         {"label": "x", "source": {"kind": "images", "root": tmp_path}, "segmenter": {"kind": "alpha"}}
     )
     with pytest.raises(InputError, match="1 empty"):
-        build(recipe, str(tmp_path / "out"), None, "off", None, tmp_path)
+        build(recipe, str(tmp_path / "out"), None, Fleet("off"), tmp_path)
     none = AlphaConfig().open(Path()).segment([ObjectImage("b", np.zeros((5, 5, 3), np.uint8))])[0]
     assert judge(none, QualityConfig()).reason == "empty"
