@@ -36,7 +36,7 @@ class StreamConfig(StrictModel):
     block: int = Field(default=1024, ge=1)
     stay: int = Field(default=16, ge=1)
     balance: Balance = "natural"
-    decoded_mb: int = Field(default=64, ge=0)
+    decoded_mb: int = Field(default=128, ge=0)
 
     @model_validator(mode="after")
     def _pools_move_in_equal_steps(self) -> Self:

@@ -318,11 +318,11 @@ def compare_loaders(count: int) -> None:
         loaders = {
             "webdataset pil + Pillow, float": batches_of_pillow(root, True),
             "webdataset pil + Pillow, uint8": batches_of_pillow(root, False),
-            "ours, float": batches_of_ours(root, UPRIGHT, True, 64),
-            "ours, uint8": batches_of_ours(root, UPRIGHT, False, 64),
+            "ours, float": batches_of_ours(root, UPRIGHT, True, StreamConfig().decoded_mb),
+            "ours, uint8": batches_of_ours(root, UPRIGHT, False, StreamConfig().decoded_mb),
             "ours, uint8, nothing kept decoded": batches_of_ours(root, UPRIGHT, False, 0),
             "ours, uint8, all kept decoded": batches_of_ours(root, UPRIGHT, False, 1024),
-            "ours, default config, uint8": batches_of_ours(root, CompositorConfig(), False, 64),
+            "ours, default config, uint8": batches_of_ours(root, CompositorConfig(), False, StreamConfig().decoded_mb),
         }
         steps = max(1, count // BATCH)
         rates = scenes_a_second({n: lambda _, it=it: next(it) for n, it in loaders.items()}, steps)

@@ -53,9 +53,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
+        print_driver(scratch, args.shards)
         if args.repeats:
             print_scaling(scratch, args.repeats)
-        print_driver(scratch, args.shards)
     return 0
 
 
