@@ -25,6 +25,8 @@ class ExperimentConfig(StrictModel):
     """crops, backgrounds: folders or URLs of sets, each alone or with a weight. classes: what to detect;
     empty means the crop sets' own. distractors: crop sets of other classes, pasted and not labelled.
     stream: how sets are read. loader: how batches are, which changes nothing that is in them.
+    compose_on: who paints the scenes of pretrain: the loader's processes, or the device that trains, which
+    takes their plans and crops and agrees with the other within a level or two (`compositing.render_gpu`).
     augment: changes to photos; augment_scenes: the same to composites, none by default.
 
     phases: ``scratch`` trains on the photos alone, ``pretrain`` on composites alone, ``finetune`` goes on
@@ -60,6 +62,7 @@ class ExperimentConfig(StrictModel):
     pretrain: TrainingConfig = TrainingConfig()
     training: TrainingConfig = TrainingConfig()
     finetune: TrainingConfig | None = None
+    compose_on: Literal["cpu", "device"] = "cpu"
     workers: int = Field(default=0, ge=0)
     loader: LoaderConfig = LoaderConfig()
     threads: int | None = Field(default=None, ge=1)

@@ -16,12 +16,15 @@ from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
 from trainer.augment import NO_CHANGE, AugmentConfig
 from trainer.checkpoint import load_checkpoint, weights_of, write_text
+from trainer.compositing.config import CompositorConfig
+from trainer.compositing.render_gpu import BatchComposer
 from trainer.dataset import BoxedImage, nested_subset
 from trainer.detector import Detector
+from trainer.device_loader import DeviceBatches
 from trainer.evaluation import Evaluation, evaluate
 from trainer.experiment import Cell, ExperimentConfig, cells_of
 from trainer.loader import Stream, batches
-from trainer.loop import Validate, train
+from trainer.loop import LoadBatches, Validate, train
 from trainer.optimisation import check_names
 from trainer.precision import check_precision
 from trainer.scene_validation import score_on_scenes
@@ -189,7 +192,7 @@ class Experiment:
             validate=self._validate(cell, training),
             workers=self.config.workers,
             seed=cell.seed,
-            load_batches=partial(batches, loader=self.config.loader),
+            load_batches=self._load_batches(cell),
         )
         result = self._evaluate(detector, self.test)
         detection_sheet(self.test, result.detections, self.classes, folder / "samples.png")
@@ -213,6 +216,12 @@ class Experiment:
             detector, scenes, settings.count, len(self.classes), self.device
         )
 
+    def _load_batches(self, cell: Cell) -> LoadBatches:
+        if cell.phase != "pretrain" or self.config.compose_on == "cpu":
+            return partial(batches, loader=self.config.loader)
+        composer = BatchComposer(self._compositor, self.label_ids, self.device)
+        return DeviceBatches(composer, self.config.loader)
+
     def _evaluate(self, detector: Detector, photos: list[BoxedImage], *, thorough: bool = True) -> Evaluation:
         size = self.config.detector.image_size
         return evaluate(detector, photos, len(self.classes), size, self.device, thorough=thorough)
@@ -232,17 +241,20 @@ class Experiment:
     def _scenes(
         self, crops: Collection, backgrounds: Collection, seed: int, augment: AugmentConfig = NO_CHANGE
     ) -> SyntheticStream:
-        compositor = self.config.compositor.model_copy(update={"size": self.config.detector.image_size})
         return SyntheticStream(
             crops,
             backgrounds,
-            compositor,
+            self._compositor,
             self.label_ids,
             seed,
             self.config.stream,
             self.distractors,
             augment,
         )
+
+    @property
+    def _compositor(self) -> CompositorConfig:
+        return self.config.compositor.model_copy(update={"size": self.config.detector.image_size})
 
     def _subset(self, cell: Cell) -> tuple[list[BoxedImage], list[BoxedImage]]:
         """The cell's training photos, and the validation photos: the two ends of one seeded order."""

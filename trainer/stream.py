@@ -69,7 +69,7 @@ class SyntheticStream:
         if isinstance(backgrounds, ShardSet):
             backgrounds = Collection([backgrounds])
         self._config, self._label_ids, self._seed = config, dict(label_ids), seed
-        self._augment = augment
+        self.augment = augment
         self._block = stream.block
         self._crops = RecordPool(crops, stream.pool, stream, [seed, _CROPS], stream.balance)
         self._backgrounds = RecordPool(backgrounds, stream.background_pool, stream, [seed, _BACKGROUNDS])
@@ -106,9 +106,9 @@ class SyntheticStream:
         parts = self.parts(index)
         crop_of = parts.crops.__getitem__
         scene = render_scene(parts.plan, parts.background, crop_of, self._label_ids, parts.key)
-        if self._augment == NO_CHANGE:
+        if self.augment == NO_CHANGE:
             return scene
-        return augment_sample(scene, self._augment, np.random.default_rng([self._seed, _CHANGES, index]))
+        return augment_sample(scene, self.augment, np.random.default_rng([self._seed, _CHANGES, index]))
 
     def _enter(self, block: int) -> None:
         for pool in (self._crops, self._backgrounds, self._distractors):

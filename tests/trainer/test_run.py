@@ -154,6 +154,27 @@ def test_pretraining_can_be_chosen_by_scenes_without_any_label(arguments, sets, 
     assert best["scores"].keys() == {"AP50", "AP"}
 
 
+def test_scenes_may_be_composed_on_the_device_and_are_much_the_same(arguments, tmp_path) -> None:
+    losses = {}
+    for place in ("cpu", "device"):
+        out = tmp_path / place
+        settings = [f"compose_on={place}", "phases=[pretrain]", "seeds=[0]", "pretrain.log_every=1"]
+        main([*arguments[:1], "--out", str(out), *settings])
+        lines = (out / "seed-0" / "pretrain" / "metrics.jsonl").read_text().splitlines()
+        losses[place] = json.loads(lines[0])["losses"]["classification"]
+    assert losses["device"] == pytest.approx(losses["cpu"], rel=0.02)
+
+
+def test_several_sets_with_weights_make_the_scenes(arguments, sets, tmp_path) -> None:
+    settings = [
+        f"crops=[{{place: {sets[0]}, weight: 2}}, {{place: {sets[0]}, weight: 1}}]",
+        "augment_scenes={flip: 1}",
+    ]
+    assert main([*arguments, *settings, "phases=[pretrain]", "seeds=[0]"]) == 0
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert [each["weight"] for each in kept["crops"]] == [2, 1]
+
+
 def test_swapped_sets_are_refused(arguments, sets) -> None:
     with pytest.raises(InputError, match=r"crops: .* holds 8 backgrounds, wanted a set of crops"):
         main([*arguments, f"crops=[{sets[1]}]"])

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from trainer.sample import UInt8Array
 
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-_FROM_YCC = np.linalg.inv(TO_YCC)
+FROM_YCC = np.linalg.inv(TO_YCC)
 _MIDDLE = np.array([0.0, 128.0, 128.0])  # what makes the two chrominances fit a byte
-_TO_STORED_YCC = np.column_stack([TO_YCC, _MIDDLE])
+TO_STORED_YCC = np.column_stack([TO_YCC, _MIDDLE])
 MAX_STRETCH = 2.0  # the spread changes by 1/2..2 at most: a plain wall must not wipe an object's texture out
-_MIN_SPREAD = 1.0  # pixel values; under it a channel counts as even
+MIN_SPREAD = 1.0  # pixel values; under it a channel counts as even
 
 FloatMatrix = npt.NDArray[np.float64]
 
@@ -41,14 +41,14 @@ def transfer_matrix(
 ) -> FloatMatrix:
     """(3, 4), RGB to RGB. own, wanted: mean and spread (3,) of each YCbCr channel."""
     (mean, spread), (new_mean, new_spread) = own, wanted
-    ratio = np.clip(new_spread / np.maximum(spread, _MIN_SPREAD), 1 / MAX_STRETCH, MAX_STRETCH)
+    ratio = np.clip(new_spread / np.maximum(spread, MIN_SPREAD), 1 / MAX_STRETCH, MAX_STRETCH)
     factor = 1 + strength * (ratio - 1)
     offset = mean + strength * (new_mean - mean) - factor * mean
-    matrix: FloatMatrix = _FROM_YCC @ np.column_stack([factor[:, None] * TO_YCC, offset])
+    matrix: FloatMatrix = FROM_YCC @ np.column_stack([factor[:, None] * TO_YCC, offset])
     return matrix
 
 
 def _statistics(image: UInt8Array, solid: UInt8Array | None) -> tuple[FloatMatrix, FloatMatrix]:
     """Mean and standard deviation (3,) of each YCbCr channel, where solid (H, W) is not 0."""
-    mean, spread = cv2.meanStdDev(cv2.transform(image, _TO_STORED_YCC), mask=solid)
+    mean, spread = cv2.meanStdDev(cv2.transform(image, TO_STORED_YCC), mask=solid)
     return np.ravel(mean).astype(np.float64) - _MIDDLE, np.ravel(spread).astype(np.float64)

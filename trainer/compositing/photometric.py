@@ -11,7 +11,7 @@ import numpy.typing as npt
 from trainer.compositing.config import PhotometricConfig
 from trainer.sample import FloatArray, UInt8Array
 
-_NOISE_LENGTH = 1 << 20
+NOISE_LENGTH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def apply_noise(colour: UInt8Array, step: Noise) -> UInt8Array:
 
 def _noise(seed: int, count: int) -> FloatArray:
     """count standard normal numbers: a slice of one fixed row, 25 times cheaper than drawing them."""
-    row = _noise_row()
+    row = noise_row()
     start = seed % len(row)
     if start + count <= len(row):
         return row[start : start + count]
@@ -130,8 +130,8 @@ def _noise(seed: int, count: int) -> FloatArray:
 
 
 @lru_cache(maxsize=1)
-def _noise_row() -> FloatArray:
-    return np.random.default_rng(0).standard_normal(_NOISE_LENGTH, dtype=np.float32)
+def noise_row() -> FloatArray:
+    return np.random.default_rng(0).standard_normal(NOISE_LENGTH, dtype=np.float32)
 
 
 def _u8(array: npt.NDArray[np.generic]) -> UInt8Array:

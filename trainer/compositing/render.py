@@ -117,7 +117,7 @@ def paint_scene(
     """`render_scene`'s sample with the map of who is seen where."""
     canvas = paint_background(plan.background, background, plan.canvas_px)
     owner = np.zeros(canvas.shape[:2], np.uint8)
-    level = _solid_level(plan.config)
+    level = solid_level(plan.config)
     painted = []
     for order, placement in enumerate(plan.placements, start=1):
         crop = crop_of(placement.crop)
@@ -157,7 +157,7 @@ def _paint(
     if placement.frame is not None:
         return _paint_cell(config, placement, placement.frame, crop)
     height, width = crop.pixels.shape[:2]
-    x0, y0, x1, y1 = _reach(placement, width, height)
+    x0, y0, x1, y1 = reach_of(placement, width, height)
     matrix = shifted(placement.matrix, placement.tilt, -x0, -y0)
     weighted = warp(crop.pixels, matrix, x1 - x0, y1 - y0, placement.tilt)
     colour, opacity = split(weighted)
@@ -185,13 +185,13 @@ def _paint_cell(
     weighted = warp(weighted, moved, side, side)
     if config.paper.mask == "hard":
         colour, opacity = split(weighted)
-        weighted = merge_weighted(straighten(colour, opacity), harden(opacity, _solid_level(config)))
+        weighted = merge_weighted(straighten(colour, opacity), harden(opacity, solid_level(config)))
     stretched = cv2.resize(weighted, (width, height), interpolation=cv2.INTER_LINEAR).view(np.uint8)
-    box = _frame_box(frame, moved) if config.paper.box_from == "frame" else None
+    box = frame_box(frame, moved) if config.paper.box_from == "frame" else None
     return _Painting(*split(stretched), x, y, is_weighted=True, frame=box)
 
 
-def _frame_box(frame: FramePlan, moved: Affine) -> Rect | None:
+def frame_box(frame: FramePlan, moved: Affine) -> Rect | None:
     """Box, canvas px, of what the warp leaves of the frame itself; None where it leaves nothing."""
     x0, y0, x1, y1 = frame.window
     inside = warp(np.full((y1 - y0, x1 - x0), 255, np.uint8), moved, frame.frame_px, frame.frame_px)
@@ -256,12 +256,12 @@ def _visible(owner: UInt8Array, item: _Painted) -> tuple[Rect, int]:
     return (x0 + left, y0 + top, x0 + left + width, y0 + top + height), cv2.countNonZero(mine)
 
 
-def _solid_level(config: CompositorConfig) -> int:
+def solid_level(config: CompositorConfig) -> int:
     """The least opacity, 0..255, at which a pixel counts as the object."""
     return floor(255 * config.paper.threshold) + 1 if config.layout == "paper" else 128
 
 
-def _reach(placement: Placement, width: int, height: int) -> Rect:
+def reach_of(placement: Placement, width: int, height: int) -> Rect:
     """Whole pixels that a warped width x height rectangle touches, and one more on each side where its edges
     lie between them.
     """

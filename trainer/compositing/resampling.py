@@ -68,7 +68,7 @@ def warp(
     a, b, c, d, e, f = matrix
     factor = float(1 << levels)
     a, b, d, e = factor * a, factor * b, factor * d, factor * e
-    if not levels and tilt == (0.0, 0.0) and _fills(matrix, image.shape, width, height):
+    if not levels and tilt == (0.0, 0.0) and is_filled_by(matrix, image.shape, width, height):
         filled = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # under half the cost
         return (cv2.flip(filled, 1) if matrix[0] < 0 else filled).view(np.uint8)
     if tilt == (0.0, 0.0):
@@ -81,7 +81,7 @@ def warp(
     return cv2.warpPerspective(image, homography, (width, height), flags=cv2.INTER_LINEAR).view(np.uint8)
 
 
-def _fills(matrix: Affine, shape: tuple[int, ...], width: int, height: int) -> bool:
+def is_filled_by(matrix: Affine, shape: tuple[int, ...], width: int, height: int) -> bool:
     """Whether an upright image of that shape fills the new one to its edges."""
     a, b, c, d, e, f = matrix
     if b or d:
