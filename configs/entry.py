@@ -13,10 +13,15 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 def run(main: Callable[[list[str]], int | None], *user_errors: type[Exception]) -> NoReturn:
     """Call ``main`` with the command line's arguments and exit.
 
-    InputError and ``user_errors`` become one line and exit 2, as do a full or forbidden disk.
+    InputError and ``user_errors`` become one line and exit 2, as do a full or forbidden disk. A reader that
+    has seen enough (``| head``) ends the program as it ends any other, with SIGPIPE's 141.
     """
     try:
         code = main(sys.argv[1:]) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = None  # so that Python does not try to flush it once more
+        code = 141
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         code = 130

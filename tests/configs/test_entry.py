@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,10 @@ def test_success_exits_0() -> None:
     with pytest.raises(SystemExit) as caught:
         run(lambda _: None)
     assert caught.value.code == 0
+
+
+def test_a_reader_that_leaves_early_ends_the_program_quietly() -> None:
+    program = "from configs.entry import run\nrun(lambda _: [print(n) for n in range(100000)] and 0)"
+    command = f"{sys.executable} -c '{program}' | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
