@@ -14,7 +14,7 @@ from trainer.detector import Detector
 from trainer.images import read_boxed_image
 from trainer.metrics.coco import coco_average_precision
 from trainer.metrics.voc import voc_average_precision
-from trainer.sample import Detections
+from trainer.sample import Detections, Target
 
 _BATCH = 16
 
@@ -57,16 +57,31 @@ def evaluate(
     *,
     thorough: bool = True,
 ) -> Evaluation:
-    """AP50: VOC, all-point, IoU >= 0.5 (the paper's metric over all detections). AP50_11point: VOC 2007's.
-    AP, AP75: COCO's. Without ``thorough`` AP50 alone, which is quick. Raises InputError without any object.
-    """
+    """Detect, and `score`. Without ``thorough`` AP50 alone, quick. Raises InputError without any object."""
     detections = detect_photos(detector, photos, size, device)
     targets = [photo.target for photo in photos]
+    scores = score(detections, targets, num_classes, "evaluation: the photos", thorough=thorough)
+    return Evaluation(scores, detections)
+
+
+def score(
+    detections: Sequence[Detections],
+    targets: Sequence[Target],
+    num_classes: int,
+    place: str,
+    *,
+    thorough: bool = True,
+) -> dict[str, float]:
+    """AP50: VOC, all-point, IoU >= 0.5 (the paper's metric over all detections). AP50_11point: VOC 2007's.
+    AP, AP75: COCO's. Without ``thorough`` AP50 alone. Six digits. Raises InputError without any object.
+
+    place: what the targets belong to, for the error.
+    """
     scores = {"AP50": voc_average_precision(detections, targets, num_classes)["mean"]}
+    if math.isnan(scores["AP50"]):
+        raise InputError(f"{place} hold no object to find, wanted at least one")
     if thorough:
         coco = coco_average_precision(detections, targets, num_classes)
         eleven = voc_average_precision(detections, targets, num_classes, method="11point")
         scores |= {"AP50_11point": eleven["mean"], "AP": coco["AP"], "AP75": coco["AP75"]}
-    if math.isnan(scores["AP50"]):
-        raise InputError("evaluation: the photos hold no object to find, wanted at least one")
-    return Evaluation({name: round(float(value), 6) for name, value in scores.items()}, detections)
+    return {name: round(float(value), 6) for name, value in scores.items()}

@@ -7,17 +7,13 @@ last checkpoint come first; this chooses among checkpoints of a constant rate, b
 tells them apart when AP50 has reached its ceiling.
 """
 
-import math
-
 import torch
 from pydantic import Field
 
-from configs.errors import InputError
 from configs.kinds import StrictModel
 from trainer.detector import Detector
+from trainer.evaluation import score
 from trainer.loader import Stream
-from trainer.metrics.coco import coco_average_precision
-from trainer.metrics.voc import voc_average_precision
 from trainer.sample import Detections, Target, collate
 
 _BATCH = 16
@@ -45,10 +41,5 @@ def score_on_scenes(
         samples = [scenes[i] for i in range(start, min(start + _BATCH, count))]
         detections += detector.detect(collate(samples).images.to(device))
         targets += [sample.target for sample in samples]
-    scores = {
-        "AP50": voc_average_precision(detections, targets, num_classes)["mean"],
-        "AP": coco_average_precision(detections, targets, num_classes)["AP"],
-    }
-    if math.isnan(scores["AP50"]):
-        raise InputError("validation_scenes: hold no object to find, wanted at least one")
-    return {name: round(float(value), 6) for name, value in scores.items()}
+    scores = score(detections, targets, num_classes, "validation_scenes:")
+    return {name: scores[name] for name in ("AP50", "AP")}

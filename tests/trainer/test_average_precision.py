@@ -3,7 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.metrics.average_precision import average_precision, pairwise_iou
+from trainer.metrics.average_precision import average_precision
+from trainer.metrics.overlaps import find_overlaps
 from trainer.metrics.voc import voc_average_precision
 from trainer.sample import Detections, Target, make_target
 
@@ -113,9 +114,10 @@ def test_the_pixel_convention_changes_the_random_cases() -> None:
 
 
 def test_pixel_convention_by_hand() -> None:
-    first, second = np.array([[0, 0, 9, 9]], np.float32), np.array([[5, 0, 14, 9]], np.float32)
-    assert pairwise_iou(first, second)[0, 0] == pytest.approx(4 * 9 / (2 * 81 - 36))
-    assert pairwise_iou(first, second, plus_one=True)[0, 0] == pytest.approx(50 / 150)
+    found, targets = [_found([[0, 0, 9, 9]], [1])], [make_target([[5, 0, 14, 9]])]
+    ious = [find_overlaps(found, targets, 0.01, plus_one=p).ious for p in (False, True)]
+    assert ious[0] == pytest.approx([4 * 9 / (2 * 81 - 36)])
+    assert ious[1] == pytest.approx([50 / 150])
 
 
 def test_a_ranking_worked_by_hand() -> None:

@@ -11,96 +11,86 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from trainer.sample import Detections, FloatArray, Target
+from trainer.metrics.overlaps import (
+    BoolArray,
+    Float64Array,
+    IntArray,
+    Overlaps,
+    best_pairs,
+    find_overlaps,
+)
+from trainer.sample import Detections, Target
 
-Float64Array = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-Method = Literal["area", "11point"]
+Method = Literal["area", "11point", "101point"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """The ranked detections of one class that count, and the number of objects to be found.
+    """The ranked detections of one class that count, and the objects of each image that are to be found.
 
-    scores: float64 (D,), falling. is_true: bool (D,). num_objects leaves out the ignored ones.
+    scores: float64 (D,), falling. is_true: bool (D,). images: int64 (D,), where each detection was made.
+    objects_per_image: int64 (N,), without the ignored ones.
     """
 
     scores: Float64Array  # (D,)
     is_true: BoolArray  # (D,)
-    num_objects: int
+    images: IntArray  # (D,)
+    objects_per_image: IntArray  # (N,)
 
-
-def pairwise_iou(first: FloatArray, second: FloatArray, plus_one: bool = False) -> Float64Array:
-    """IoU of xyxy boxes, (N, 4) and (M, 4) -> (N, M), in float64.
-
-    plus_one: coordinates name the first and last pixel, so that a box is x1 - x0 + 1 wide (VOC's integers).
-    """
-    one, two = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (first, second))
-    extra = 1.0 if plus_one else 0.0
-    low = np.maximum(one[:, None, :2], two[None, :, :2])  # (N, M, 2)
-    high = np.minimum(one[:, None, 2:], two[None, :, 2:])  # (N, M, 2)
-    shared: Float64Array = np.clip(high - low + extra, 0, None).prod(axis=2)  # (N, M)
-    areas = [(boxes[:, 2:] - boxes[:, :2] + extra).prod(axis=1) for boxes in (one, two)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    ious: Float64Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return ious
+    @property
+    def num_objects(self) -> int:
+        return int(self.objects_per_image.sum())
 
 
 def match_detections(
     detections: Sequence[Detections],
     targets: Sequence[Target],
-    label: int,
+    num_classes: int,
     iou: float = 0.5,
     plus_one: bool = False,
     strict: bool = False,
-) -> Matches:
-    """Judge the detections of one class over all images.
+) -> dict[int, Matches]:
+    """Judge the detections of each class, 1..num_classes, over all images.
 
     A detection overlaps an object when their IoU is at least ``iou`` (strict: more than ``iou``).
+    plus_one: coordinates name the first and last pixel, so that a box is x1 - x0 + 1 wide (VOC's integers).
     Raises ValueError when there is not one of each per image.
     """
-    if len(detections) != len(targets):
-        raise ValueError(
-            f"detections of {len(detections)} images, wanted {len(targets)} as there are targets"
-        )
-    scores, objects, ignored = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-    first_object = 0
-    for found, target in zip(detections, targets, strict=True):
-        of_class = target.labels == label
-        chosen = found.labels == label
-        best, hit = _best_object(found.boxes[chosen], target.boxes[of_class], iou, plus_one, strict)
-        scores.append(found.scores[chosen].astype(np.float64))
-        objects.append(np.where(hit, best + first_object, -1))
-        ignored.append(hit & np.append(target.ignore[of_class], False)[best])
-        first_object += int(of_class.sum())
-    num_objects = sum(int(((t.labels == label) & ~t.ignore).sum()) for t in targets)
-    return _rank(np.concatenate(scores), np.concatenate(objects), np.concatenate(ignored), num_objects)
+    overlaps = find_overlaps(detections, targets, iou, plus_one=plus_one)
+    claims = claimed_objects(overlaps, iou, strict)
+    return {label: matches_of_label(overlaps, claims, label) for label in range(1, num_classes + 1)}
 
 
-def _best_object(
-    boxes: FloatArray, objects: FloatArray, iou: float, plus_one: bool, strict: bool
-) -> tuple[npt.NDArray[np.int64], BoolArray]:
-    """Index of the object that each box overlaps most (the first of equals), and whether enough."""
-    if not len(objects) or not len(boxes):
-        return np.zeros(len(boxes), np.int64), np.zeros(len(boxes), bool)
-    overlaps = pairwise_iou(boxes, objects, plus_one)
-    most = overlaps.max(axis=1)
-    return overlaps.argmax(axis=1), most > iou if strict else most >= iou
+def claimed_objects(overlaps: Overlaps, iou: float, strict: bool = False) -> IntArray:
+    """The object that each detection overlaps most and enough, (D,); -1 for none."""
+    best = best_pairs(overlaps)
+    best = best[overlaps.ious[best] > iou] if strict else best[overlaps.ious[best] >= iou]
+    claims = np.full(len(overlaps.scores), -1)
+    claims[overlaps.detections[best]] = overlaps.objects[best]
+    return claims
 
 
-def _rank(
-    scores: Float64Array, objects: npt.NDArray[np.int64], ignored: BoolArray, num_objects: int
-) -> Matches:
-    """Rank; the first detection of each object is the true one."""
-    order = np.argsort(-scores, kind="stable")
-    order = order[~ignored[order]]
-    ranked = objects[order]
-    claimed, first = np.unique(ranked, return_index=True)
-    is_true = np.zeros(len(ranked), bool)
-    is_true[first[claimed >= 0]] = True
-    return Matches(scores[order], is_true, num_objects)
+def first_claims(claims: IntArray) -> BoolArray:
+    """Of ranked claims, (D,), the first of each object."""
+    objects, first = np.unique(claims, return_index=True)
+    is_first = np.zeros(len(claims), bool)
+    is_first[first[objects >= 0]] = True
+    return is_first
+
+
+def matches_of_label(overlaps: Overlaps, claims: IntArray, label: int) -> Matches:
+    """Rank the detections of a label, ties in their order; the first claim of each object is true."""
+    chosen = np.flatnonzero(overlaps.labels == label)
+    chosen = chosen[np.argsort(-overlaps.scores[chosen], kind="stable")]
+    chosen = chosen[~np.append(overlaps.ignored, False)[claims[chosen]]]  # a claim of -1 reads the False
+    counted = overlaps.object_images[(overlaps.object_labels == label) & ~overlaps.ignored]
+    return Matches(
+        scores=overlaps.scores[chosen],
+        is_true=first_claims(claims[chosen]),
+        images=overlaps.images[chosen],
+        objects_per_image=np.bincount(counted, minlength=overlaps.num_images),
+    )
 
 
 def precision_recall(matches: Matches) -> tuple[Float64Array, Float64Array]:
@@ -112,16 +102,24 @@ def precision_recall(matches: Matches) -> tuple[Float64Array, Float64Array]:
 
 
 def average_precision(recall: Float64Array, precision: Float64Array, method: Method = "area") -> float:
-    """Average precision of a curve; 0 for an empty one.
+    """Average precision of a curve; 0 for an empty one. Points without a true detection may be left out.
 
     area: area under the best precision at this recall or beyond (VOC 2010 and later).
-    11point: mean of that best precision at recall 0, 0.1, … 1 (VOC 2007).
+    11point: mean of that best precision at recall 0, 0.1, … 1 (VOC 2007). 101point: at 0, 0.01, … 1 (COCO).
     """
     if not len(recall):
         return 0.0
     best = np.maximum.accumulate(precision[::-1])[::-1]
     if method == "area":
         return float(np.sum(np.diff(recall, prepend=0.0) * best))
-    steps = np.arange(11) / 10  # 3/10, not 3 * 0.1: equal to a recall of three in ten
+    steps = np.arange(11) / 10 if method == "11point" else np.linspace(0, 1, 101)  # 3/10, not 3 * 0.1
     reached = np.searchsorted(recall, steps, side="left")
     return float(np.append(best, 0.0)[reached].mean())
+
+
+def average_precision_of(matches: Matches, method: Method = "area") -> float:
+    """Average precision of a class, 0..1; NaN without objects that count."""
+    if not matches.num_objects:
+        return np.nan
+    precision, recall = precision_recall(matches)
+    return average_precision(recall, precision, method)

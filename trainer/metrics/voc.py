@@ -6,12 +6,12 @@ from typing import TypedDict
 import numpy as np
 
 from trainer.metrics.average_precision import (
-    Float64Array,
     Method,
-    average_precision,
+    average_precision_of,
     match_detections,
     precision_recall,
 )
+from trainer.metrics.overlaps import Float64Array
 from trainer.sample import Detections, Target
 
 
@@ -51,11 +51,9 @@ def voc_average_precision(
     paper's metric but for ties: its code ranks the true one of equal scores first, this keeps their order.
     """
     scores = VocScores(mean=np.nan, per_class={}, num_objects={}, curves={})
-    for label in range(1, num_classes + 1):
-        matches = match_detections(detections, targets, label, iou, plus_one, strict)
+    for label, matches in match_detections(detections, targets, num_classes, iou, plus_one, strict).items():
         precision, recall = precision_recall(matches)
-        known = matches.num_objects > 0
-        scores["per_class"][label] = average_precision(recall, precision, method) if known else np.nan
+        scores["per_class"][label] = average_precision_of(matches, method)
         scores["num_objects"][label] = matches.num_objects
         scores["curves"][label] = Curve(scores=matches.scores, precision=precision, recall=recall)
     found = [value for value in scores["per_class"].values() if not np.isnan(value)]
