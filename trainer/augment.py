@@ -22,6 +22,7 @@ _TO_YIQ = np.array([_LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.52259
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _LEAST_IOUS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # Liu et al., SSD, ECCV 2016, section 2.2
 _IOU_TRIES = 50
+_MIRRORED = [1, 0, 2, 4, 3]  # eyes, nose, corners of the mouth
 
 
 class AugmentConfig(StrictModel):
@@ -210,14 +211,25 @@ def _through_window(
     fitted = (cut - np.tile(window[:2], 2)) * np.tile(scale, 2)
     fitted = np.clip(fitted, 0, size).astype(np.float32)
     seen &= (fitted[:, 2:] > fitted[:, :2]).all(axis=1)
-    return make_target(fitted[seen], target.labels[seen], (target.ignore | hidden)[seen])
+    ignore = (target.ignore | hidden)[seen]
+    if target.landmarks is None or target.has_landmarks is None:
+        return make_target(fitted[seen], target.labels[seen], ignore)
+    points = (target.landmarks[seen] - window[:2]) * scale
+    whole = ((points >= 0) & (points <= size)).all(axis=(1, 2))  # a face whose landmarks are cut has none
+    known = target.has_landmarks[seen] & whole
+    return make_target(fitted[seen], target.labels[seen], ignore, points, known)
 
 
 def _flip(pixels: UInt8Array, target: Target) -> tuple[UInt8Array, Target]:
     """Left and right exchanged."""
     boxes = target.boxes.copy()
     boxes[:, [0, 2]] = pixels.shape[1] - target.boxes[:, [2, 0]]
-    return cv2.flip(pixels, 1).astype(np.uint8, copy=False), Target(boxes, target.labels, target.ignore)
+    points = target.landmarks
+    if points is not None:  # a left eye becomes a right one
+        points = points[:, _MIRRORED].copy()
+        points[..., 0] = pixels.shape[1] - points[..., 0]
+    mirrored = Target(boxes, target.labels, target.ignore, points, target.has_landmarks)
+    return cv2.flip(pixels, 1).astype(np.uint8, copy=False), mirrored
 
 
 def _change_colours(pixels: UInt8Array, config: AugmentConfig, rng: np.random.Generator) -> UInt8Array:

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet50
 
 from configs.embedded import EMBEDDED_WEIGHTS
 from configs.errors import InputError
+from trainer.weights import StateDict, first_line, load_strictly, read_state_dict
 
 BackboneName = Literal["mobilenet_v1", "mobilenet_v2", "resnet50"]
-StateDict = Mapping[str, Tensor]
 
 _TIMM_NAME = "mobilenetv1_100.ra4_e3600_r224_in1k"
 
@@ -76,7 +75,8 @@ def make_backbone(
     architecture = _ARCHITECTURES[name]
     model = architecture.make()
     if weights != "none":
-        _load(model, name, *_find_weights(name, weights, architecture, home))
+        source, state = _find_weights(name, weights, architecture, home)
+        load_strictly(model, state, source, f"{name} (the classifier aside)", _is_classifier)
     if keras_padding:
         _pad_like_keras(model)
     return Backbone(architecture.cut(model), architecture.mean, architecture.std, image_size)
@@ -162,65 +162,22 @@ def _find_weights(name: str, weights: str, architecture: _Architecture, home: Pa
     if weights != "imagenet":
         path = Path(weights)
         path = path if path.is_absolute() or path.exists() else home / path
-        return str(path), _read_state_dict(path)
+        return str(path), read_state_dict(path)
     place = home / "data" / "weights" / architecture.file
     for file in (place, EMBEDDED_WEIGHTS / f"{name}.safetensors"):
         if file.exists():
-            return str(file), _read_state_dict(file)
+            return str(file), read_state_dict(file)
     try:
         return architecture.file, architecture.download()
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"{place}: found no file, and the download failed ({_one_line(error)}), "
+            f"{place}: found no file, and the download failed ({first_line(error)}), "
             f"wanted ImageNet weights: put {architecture.file} there, or set weights=none"
         ) from error
 
 
-def _read_state_dict(path: Path) -> StateDict:
-    """The tensors of a file by name, also from below ``state_dict`` and without a leading ``module.``.
-
-    Raises InputError when it is missing or holds no tensors by name. Runs no code from the file.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: found no file, wanted weights") from error
-    except Exception as error:  # torch's unpickler raises anything at all on foreign bytes
-        why = f"{type(error).__name__}: {_one_line(error)}"
-        raise InputError(f"{path}: found no readable tensors ({why}), wanted a file of tensors") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path}: found {type(content).__name__}, wanted tensors by name (a state dict)")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def _load(model: nn.Module, name: str, source: str, state: StateDict) -> None:
-    """Loads all but the classifier, strictly. Raises InputError that names what differs."""
-    wanted = {key: value for key, value in model.state_dict().items() if not _is_unused(key)}
-    found = {key: value for key, value in state.items() if not _is_unused(key)}
-    missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    reshaped = sorted(key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape)
-    faults = [("missing", missing), ("foreign", foreign), ("of another shape", reshaped)]
-    if any(keys for _, keys in faults):
-        listed = "; ".join(f"{len(keys)} {fault}, first {keys[0]}" for fault, keys in faults if keys)
-        raise InputError(
-            f"{source}: found {len(found)} tensors, {listed}, wanted the {len(wanted)} of {name} "
-            "(the classifier aside)"
-        )
-    model.load_state_dict(dict(found), strict=False)
-
-
-def _is_unused(key: str) -> bool:
-    return key.startswith(("classifier.", "fc.")) or key.endswith(".num_batches_tracked")
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _is_classifier(key: str) -> bool:
+    return key.startswith(("classifier.", "fc."))
 
 
 def _pad_like_keras(model: nn.Module) -> None:

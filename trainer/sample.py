@@ -3,6 +3,7 @@
 Boxes are xyxy pixels unless a name says otherwise.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
 
+NUM_LANDMARKS = 5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
@@ -23,23 +26,34 @@ class Target:
     boxes: float32 (N, 4), xyxy pixels, 0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H.
     labels: int64 (N,), 1..num_classes; 0 is the background.
     ignore: bool (N,), objects that are neither to be found nor to be blamed.
+    landmarks: float32 (N, 5, 2), xy pixels: left eye, right eye, nose, left and right corner of the mouth, as
+    seen in the image. has_landmarks: bool (N,), the objects that have them; the others' numbers mean nothing.
+    Both or neither.
     """
 
     boxes: FloatArray  # (N, 4)
     labels: npt.NDArray[np.int64]  # (N,)
     ignore: npt.NDArray[np.bool_]  # (N,)
+    landmarks: FloatArray | None = None  # (N, 5, 2)
+    has_landmarks: npt.NDArray[np.bool_] | None = None  # (N,)
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def make_target(boxes: Any, labels: Any = None, ignore: Any = None) -> Target:
-    """A Target of any array-likes; labels default to 1, ignore to False."""
+def make_target(
+    boxes: Any, labels: Any = None, ignore: Any = None, landmarks: Any = None, has_landmarks: Any = None
+) -> Target:
+    """A Target of any array-likes; labels default to 1, ignore to False, landmarks to known ones."""
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     count = len(boxes)
     labels = np.ones(count, np.int64) if labels is None else np.asarray(labels, np.int64).reshape(count)
     ignore = np.zeros(count, bool) if ignore is None else np.asarray(ignore, bool).reshape(count)
-    return Target(boxes, labels, ignore)
+    if landmarks is None:
+        return Target(boxes, labels, ignore)
+    landmarks = np.asarray(landmarks, np.float32).reshape(count, NUM_LANDMARKS, 2)
+    known = np.ones(count, bool) if has_landmarks is None else np.asarray(has_landmarks, bool).reshape(count)
+    return Target(boxes, labels, ignore, landmarks, known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,30 +67,38 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Samples of one size. images: uint8 (B, 3, H, W) RGB; one entry of the tuples per image."""
+    """Samples of one size. images: uint8 (B, 3, H, W) RGB; one entry of the tuples per image.
+
+    landmarks, has_landmarks: see `Target`; None where no sample has any.
+    """
 
     keys: tuple[str, ...]
     images: Tensor  # (B, 3, H, W) uint8
     boxes: tuple[Tensor, ...]  # (N_b, 4) float32
     labels: tuple[Tensor, ...]  # (N_b,) int64
     ignore: tuple[Tensor, ...]  # (N_b,) bool
+    landmarks: tuple[Tensor, ...] | None = None  # (N_b, 5, 2) float32
+    has_landmarks: tuple[Tensor, ...] | None = None  # (N_b,) bool
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
 
-        def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
-
-        images = self.images.to(device, non_blocking=True)
-        return Batch(self.keys, images, move(self.boxes), move(self.labels), move(self.ignore))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; torch's loader asks for it by this name."""
 
-        def pin(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(tensor.pin_memory() for tensor in tensors)
+        return self._each(Tensor.pin_memory)
 
-        return Batch(self.keys, self.images.pin_memory(), pin(self.boxes), pin(self.labels), pin(self.ignore))
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        def change_all(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(change(tensor) for tensor in tensors)
+
+        boxes, labels, ignore = (change_all(part) for part in (self.boxes, self.labels, self.ignore))
+        points, known = (
+            None if part is None else change_all(part) for part in (self.landmarks, self.has_landmarks)
+        )
+        return Batch(self.keys, change(self.images), boxes, labels, ignore, points, known)
 
 
 def collate(samples: "list[Sample]") -> Batch:
@@ -90,7 +112,21 @@ def collate(samples: "list[Sample]") -> Batch:
         boxes=tuple(torch.from_numpy(sample.target.boxes) for sample in samples),
         labels=tuple(torch.from_numpy(sample.target.labels) for sample in samples),
         ignore=tuple(torch.from_numpy(sample.target.ignore) for sample in samples),
+        **_collate_landmarks([sample.target for sample in samples]),
     )
+
+
+def _collate_landmarks(targets: list[Target]) -> dict[str, tuple[Tensor, ...]]:
+    """landmarks and has_landmarks of a Batch, or nothing where no target has any."""
+    if all(target.landmarks is None for target in targets):
+        return {}
+    points, known = [], []
+    for target in targets:
+        none = np.zeros((len(target), NUM_LANDMARKS, 2), np.float32)
+        points.append(torch.from_numpy(none if target.landmarks is None else target.landmarks))
+        flags = np.zeros(len(target), bool) if target.has_landmarks is None else target.has_landmarks
+        known.append(torch.from_numpy(flags))
+    return {"landmarks": tuple(points), "has_landmarks": tuple(known)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
