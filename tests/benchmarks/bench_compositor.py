@@ -315,14 +315,15 @@ def compare_loaders(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_sets(root)
+        kept_mb = StreamConfig().decoded_mb
         loaders = {
             "webdataset pil + Pillow, float": batches_of_pillow(root, True),
             "webdataset pil + Pillow, uint8": batches_of_pillow(root, False),
-            "ours, float": batches_of_ours(root, UPRIGHT, True, StreamConfig().decoded_mb),
-            "ours, uint8": batches_of_ours(root, UPRIGHT, False, StreamConfig().decoded_mb),
+            "ours, float": batches_of_ours(root, UPRIGHT, True, kept_mb),
+            "ours, uint8": batches_of_ours(root, UPRIGHT, False, kept_mb),
             "ours, uint8, nothing kept decoded": batches_of_ours(root, UPRIGHT, False, 0),
             "ours, uint8, all kept decoded": batches_of_ours(root, UPRIGHT, False, 1024),
-            "ours, default config, uint8": batches_of_ours(root, CompositorConfig(), False, StreamConfig().decoded_mb),
+            "ours, default config, uint8": batches_of_ours(root, CompositorConfig(), False, kept_mb),
         }
         steps = max(1, count // BATCH)
         rates = scenes_a_second({n: lambda _, it=it: next(it) for n, it in loaders.items()}, steps)
