@@ -40,6 +40,7 @@ def test_the_house_rules_hold(command: list[str]) -> None:
         "factory.train_gan",
         "factory.train_redo",
         "shards.inspect",
+        "trainer.datasets",
         "trainer.export",
         "trainer.preview",
         "trainer.run",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import InputError
+from trainer.dataset import BoxedImage
 from trainer.sample import Target, make_target
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,23 @@ class BoxList:
         keep = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX).all(axis=1)
         return make_target(boxes[keep], np.asarray(self.labels)[keep], np.asarray(self.ignore)[keep])
 
+    def on_photo(self, key: str, path: Path, width: int, height: int) -> BoxedImage:
+        """The annotated photo, of that size in px."""
+        annotated = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        return BoxedImage(key, path, width, height, self.clipped(width, height), annotated)
 
-def log_dropped(place: Path, split: str, dropped: int) -> None:
+
+def check_photos(paths: Sequence[Path], what: str) -> None:
+    """Raises InputError for missing photos: the first one's place, and how many they are."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        more = f" (nor {len(missing) - 1} more of {len(paths)})" if len(missing) > 1 else ""
+        raise InputError(f"{missing[0]}: no such file{more}, wanted {what}")
+
+
+def log_dropped(place: Path, split: str, images: Sequence[BoxedImage]) -> None:
     """Says how many degenerate boxes a split lost."""
+    dropped = sum(len(i.annotated) - len(i.target) for i in images if i.annotated is not None)
     if dropped:
         logger.warning(
             "%s: %s: dropped %d boxes with a side under 1 px inside the image", place, split, dropped

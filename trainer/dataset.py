@@ -7,18 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from configs.kinds import KindConfig
-from trainer.sample import Target
+from trainer.sample import FloatArray, Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxedImage:
-    """One annotated photo, not yet read. target's boxes are pixels of the file's own size, clipped to it."""
+    """One annotated photo, not yet read. target's boxes are pixels of the file's own size, clipped to it.
+
+    annotated: the boxes before clipping, (M, 4) xyxy px, with those that target lost by it; None when nothing
+    was clipped.
+    """
 
     key: str
     path: Path
     width: int
     height: int
     target: Target
+    annotated: FloatArray | None = None
 
 
 class DatasetConfig(KindConfig):
@@ -34,6 +39,14 @@ class DatasetConfig(KindConfig):
         Raises InputError: place, found, wanted.
         """
         raise NotImplementedError
+
+    def split_names(self, home: Path) -> list[str]:
+        """The splits that `read` knows, in their natural order. Raises InputError without the data set."""
+        raise NotImplementedError
+
+    def class_names(self, home: Path) -> list[str]:
+        """The classes that the data set names, or none when all of its objects are one class of any name."""
+        return []
 
 
 def nested_subset(count: int, size: int, seed: int) -> list[int]:

@@ -43,9 +43,17 @@ class CocoConfig(DatasetConfig):
             _add(path, annotation, labels, objects)
         photos = root / self.images.replace("{split}", split)
         images = [_boxed(path, entry, photos, objects[entry["id"]]) for entry in content["images"]]
-        kept = sum(len(image.target) for image in images)
-        log_dropped(path, split, sum(len(entry.labels) for entry in objects.values()) - kept)
+        log_dropped(path, split, images)
         return images
+
+    def split_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.split_names`."""
+        return list(self.annotations)
+
+    def class_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.class_names`: the categories of the first file, in its order."""
+        path = find_root(self.root, home) / next(iter(self.annotations.values()), "")
+        return [str(entry["name"]) for entry in _read_json(path)["categories"]]
 
 
 _FIELDS = {
@@ -105,4 +113,4 @@ def _boxed(path: Path, entry: Mapping[str, Any], photos: Path, objects: BoxList)
     if not photo.is_file():
         raise InputError(f"{photo}: no such file, wanted the photo of {place}")
     key = Path(entry["file_name"]).with_suffix("").as_posix()
-    return BoxedImage(key, photo, width, height, objects.clipped(width, height))
+    return objects.on_photo(key, photo, width, height)

@@ -38,8 +38,12 @@ class CubConfig(DatasetConfig):
             for key, (name,) in names.items()
             if groups[key] == [str(self.splits[split])]
         ]
-        log_dropped(root, split, sum(not len(image.target) for image in images))
+        log_dropped(root, split, images)
         return images
+
+    def split_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.split_names`."""
+        return list(self.splits)
 
 
 def _read_one(root: Path, key: str, name: str, box: Sequence[str]) -> BoxedImage:
@@ -48,9 +52,7 @@ def _read_one(root: Path, key: str, name: str, box: Sequence[str]) -> BoxedImage
     x, y, w, h = (parse_number(text, f"{root / 'bounding_boxes.txt'}: image {key}") for text in box)
     objects = BoxList()
     objects.add((x, y, x + w, y + h), label=1)
-    return BoxedImage(
-        Path(name).with_suffix("").as_posix(), path, width, height, objects.clipped(width, height)
-    )
+    return objects.on_photo(Path(name).with_suffix("").as_posix(), path, width, height)
 
 
 def _read_table(path: Path, num_values: int) -> dict[str, list[str]]:

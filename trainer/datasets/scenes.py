@@ -53,6 +53,14 @@ class ScenesConfig(DatasetConfig):
         folder = locate(self.root, home)
         return [_kept(stream[i], folder / f"{split}-{seed}-{i:05d}.png") for i in range(self.count)]
 
+    def split_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.split_names`."""
+        return list(_SPLITS)
+
+    def class_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.class_names`: those of the crops."""
+        return list(CropCollection([open_set(self.crops, "crops", home)]).classes)
+
 
 def _kept(scene: Sample, path: Path) -> BoxedImage:
     """The scene on disk, written when it is not there already with these pixels."""

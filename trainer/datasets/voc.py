@@ -18,6 +18,8 @@ from trainer.annotations import (
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.images import read_size
 
+_USUAL = ("train", "val", "trainval", "test")
+
 
 class VocConfig(DatasetConfig):
     """A folder in VOC's layout. An object's ``name`` is its class; ``difficult`` objects are ignored ones.
@@ -41,7 +43,6 @@ class VocConfig(DatasetConfig):
         photos = _photos_by_name(root / "JPEGImages")
         labels = {name: label for label, name in enumerate(classes, start=1)}
         found: set[str] = set()
-        dropped = 0
         images = []
         for name in filter(None, names):
             if name not in photos:
@@ -49,15 +50,25 @@ class VocConfig(DatasetConfig):
                     f"{lists / split}.txt: no photo '{name}' in {root / 'JPEGImages'}, wanted one"
                 )
             width, height = read_size(photos[name])
-            tree = _parse(root / "Annotations" / f"{name}.xml", width, height)
-            objects = self._read_objects(root / "Annotations" / f"{name}.xml", tree, labels, found)
-            target = objects.clipped(width, height)
-            dropped += len(objects.labels) - len(target)
-            images.append(BoxedImage(name, photos[name], width, height, target))
+            path = root / "Annotations" / f"{name}.xml"
+            objects = self._read_objects(path, _parse(path, width, height), labels, found)
+            images.append(objects.on_photo(name, photos[name], width, height))
         if found and not found & labels.keys():
             check_class(lists / f"{split}.txt", next(iter(classes), ""), found)
-        log_dropped(root, split, dropped)
+        log_dropped(root, split, images)
         return images
+
+    def split_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.split_names`: not the lists of one class (``car_train.txt``)."""
+        lists = find_root(self.root, home) / "ImageSets" / "Main"
+        names = {path.stem for path in lists.glob("*.txt") if "_" not in path.stem}
+        return [name for name in _USUAL if name in names] + sorted(names.difference(_USUAL))
+
+    def class_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.class_names`: every name in every annotation, sorted."""
+        folder = find_root(self.root, home) / "Annotations"
+        nodes = (node for path in sorted(folder.glob("*.xml")) for node in _root(path).findall("object"))
+        return sorted({(node.findtext("name") or "").strip() for node in nodes} - {""})
 
     def _read_objects(
         self, path: Path, tree: ElementTree.Element, labels: Mapping[str, int], found: set[str]
@@ -81,12 +92,16 @@ class VocConfig(DatasetConfig):
         return objects
 
 
-def _parse(path: Path, width: int, height: int) -> ElementTree.Element:
-    """The XML of a photo of this size. A size in it that differs (0 is unknown) tells of another photo."""
+def _root(path: Path) -> ElementTree.Element:
     try:
-        tree = ElementTree.fromstring(read_text(path, "VOC's XML").encode())
+        return ElementTree.fromstring(read_text(path, "VOC's XML").encode())
     except ElementTree.ParseError as error:
         raise InputError(f"{path}: {error}, wanted well-formed XML") from error
+
+
+def _parse(path: Path, width: int, height: int) -> ElementTree.Element:
+    """The XML of a photo of this size. A size in it that differs (0 is unknown) tells of another photo."""
+    tree = _root(path)
     texts = [tree.findtext(f"size/{side}") or "0" for side in ("width", "height")]
     said = [int(parse_number(text, f"{path}: size")) for text in texts]
     if 0 not in said and said != [width, height]:

@@ -1,0 +1,101 @@
+"""FDDB (Jain and Learned-Miller 2010): ten folds of photos, each face an ellipse."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from configs.errors import InputError
+from trainer.annotations import (
+    BoxList,
+    check_photos,
+    check_split,
+    find_root,
+    log_dropped,
+    parse_number,
+    read_text,
+)
+from trainer.dataset import BoxedImage, DatasetConfig
+from trainer.images import read_size
+
+
+class FddbConfig(DatasetConfig):
+    """The folder that holds the lists of faces and the photos; a face's box is the tight one of its ellipse.
+
+    folds: the folder of ``FDDB-fold-XX-ellipseList.txt``, under root.
+    images: the folder that ``2002`` and ``2003`` were unpacked to, under root.
+    splits: the folds of each split. The defaults are the paper's.
+    """
+
+    kind: Literal["fddb"] = "fddb"
+    folds: str = "FDDB-folds"
+    images: str = "originalPics"
+    splits: Mapping[str, tuple[int, ...]] = {"train": (1, 2, 3, 4, 5), "val": (6, 7), "test": (8, 9, 10)}
+
+    def read(self, split: str, classes: Sequence[str], home: Path) -> list[BoxedImage]:
+        """See `DatasetConfig.read`. Order: the folds', one after the other."""
+        if len(classes) != 1:
+            raise InputError(f"fddb: {len(classes)} classes, wanted the one name that all of its faces get")
+        root = find_root(self.root, home)
+        check_split(root, split, self.splits)
+        faces: dict[str, BoxList] = {}
+        for fold in self.splits[split]:
+            faces |= _read_fold(root / self.folds / f"FDDB-fold-{fold:02d}-ellipseList.txt")
+        photos = {name: root / self.images / f"{name}.jpg" for name in faces}
+        check_photos(list(photos.values()), "FDDB's photos")
+        images = [faces[name].on_photo(name, path, *read_size(path)) for name, path in photos.items()]
+        log_dropped(root, split, images)
+        return images
+
+    def split_names(self, home: Path) -> list[str]:
+        """See `DatasetConfig.split_names`."""
+        return list(self.splits)
+
+
+def ellipse_to_xyxy(
+    major: float, minor: float, angle_rad: float, cx: float, cy: float
+) -> tuple[float, float, float, float]:
+    """The tight box of an ellipse with these half-axes, the major one turned by an angle from the x axis.
+
+    A point of it is ``(cx + a cos t cos u - b sin t sin u, cy + a cos t sin u + b sin t cos u)``, so its
+    half-width is ``sqrt((a cos u)^2 + (b sin u)^2)``. The centre is a place in a frame whose origin is the
+    photo's corner; FDDB does not say whether its numbers mean corners or centres of pixels.
+    """
+    cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+    half_width = math.hypot(major * cosine, minor * sine)
+    half_height = math.hypot(major * sine, minor * cosine)
+    return cx - half_width, cy - half_height, cx + half_width, cy + half_height
+
+
+def _read_fold(path: Path) -> dict[str, BoxList]:
+    """The faces of each photo: its name, a count, and a line ``major minor angle x y 1`` a face."""
+    lines = read_text(path, "FDDB's ellipses").splitlines()
+    faces: dict[str, BoxList] = {}
+    at = 0
+    while at < len(lines):
+        name = lines[at].strip()
+        at += 1
+        if not name:
+            continue
+        count = _count(lines, at, path)
+        if name in faces:
+            raise InputError(f"{path}:{at}: photo {name} again, wanted each photo once")
+        faces[name] = BoxList()
+        for number, line in enumerate(lines[at + 1 : at + 1 + count], start=at + 2):
+            faces[name].add(_read_ellipse(line, f"{path}:{number}"), label=1)
+        at += 1 + count
+    return faces
+
+
+def _count(lines: Sequence[str], at: int, path: Path) -> int:
+    text = lines[at].strip() if at < len(lines) else "the file's end"
+    if not text.isdecimal() or at + int(text) >= len(lines):
+        raise InputError(f"{path}:{at + 1}: found {text}, wanted how many lines of ellipses follow")
+    return int(text)
+
+
+def _read_ellipse(line: str, place: str) -> tuple[float, float, float, float]:
+    values = [parse_number(text, place) for text in line.split()]
+    if len(values) not in (5, 6) or min(values[:2]) < 0:
+        raise InputError(f"{place}: {line!r}, wanted major and minor half-axis, angle, centre x and y, 1")
+    return ellipse_to_xyxy(*values[:5])
