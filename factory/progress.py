@@ -44,7 +44,7 @@ class BuildProgress:
             self._count(entry)
         self._marks = deque([(clock(), self._kept, self._done)])  # (seconds, crops, done)
         self._next_show = clock() + self._every_s
-        self._has_shown = False
+        self._shown: int | None = None  # images seen when a line was last shown
         self._bar = Progress(
             BarColumn(bar_width=_BAR_CELLS),
             TextColumn("{task.description}"),
@@ -89,7 +89,7 @@ class BuildProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._has_shown:  # a build of seconds leaves a log as it was
+        if self._shown is not None and self._shown != self._seen:  # a build of seconds leaves a log as it was
             self._show()
         if self._console.is_terminal:
             self._bar.stop()
@@ -117,7 +117,7 @@ class BuildProgress:
         return f"{total:,}" + (f" ({main})" if main else "")
 
     def _show(self) -> None:
-        self._has_shown = True
+        self._shown = self._seen
         if self._console.is_terminal:
             self._bar.update(self._task, completed=self._done, description=self.line())
         else:
