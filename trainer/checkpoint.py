@@ -13,15 +13,19 @@ State = dict[str, Any]
 
 
 class Checkpoints:
-    """``last.pt`` to go on from, ``best.pt``, and the newest ``keep_last`` of ``step-NNNNNNNN.pt``."""
+    """``last.pt`` to go on from, ``best.pt``, and the newest ``keep_last`` of ``step-NNNNNNNN.pt``.
 
-    def __init__(self, folder: Path, keep_last: int) -> None:
+    trained_as: plain values that every file says of the detector, see `trainer.trained`.
+    """
+
+    def __init__(self, folder: Path, keep_last: int, trained_as: State | None = None) -> None:
         self._folder, self._keep_last = folder, keep_last
+        self._said = {} if trained_as is None else {"trained_as": trained_as}
         self.last, self.best = folder / "last.pt", folder / "best.pt"
 
     def save(self, step: int, state: State) -> None:
         """After ``step`` steps: the step's own file first, so that ``last.pt`` is never ahead of it."""
-        state = {**state, "step": step}
+        state = {**state, **self._said, "step": step}
         if self._keep_last:
             save_checkpoint(self._folder / f"step-{step:08d}.pt", state)
             for old in sorted(self._folder.glob("step-*.pt"))[: -self._keep_last]:
@@ -30,7 +34,7 @@ class Checkpoints:
 
     def save_best(self, weights: dict[str, Tensor], step: int, scores: dict[str, float]) -> None:
         """Weights alone, with what they scored."""
-        save_checkpoint(self.best, {"model": weights, "step": step, "scores": scores})
+        save_checkpoint(self.best, {"model": weights, **self._said, "step": step, "scores": scores})
 
 
 def save_checkpoint(path: Path, state: State) -> None:

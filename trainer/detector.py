@@ -1,6 +1,7 @@
 """The seam between the training loop and a detector kind (`trainer/detectors/`)."""
 
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -32,3 +33,8 @@ class DetectorConfig(KindConfig):
         Raises InputError when a weight file is missing or foreign.
         """
         raise NotImplementedError
+
+    def without_weights(self) -> Self:
+        """The same, for a detector whose weights are loaded once it is built: no weight file is read."""
+        nothing = {"weights": "none", "checkpoint": None}
+        return self.model_copy(update={k: v for k, v in nothing.items() if k in type(self).model_fields})

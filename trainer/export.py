@@ -16,7 +16,7 @@ from configs.load import validated
 from shards.errors import ShardError
 from trainer.exported import ExportConfig
 from trainer.materialise import ExportJob, materialise
-from trainer.run import load_experiment
+from trainer.run import load_run
 
 _FORMATS = "trainer.exports"
 
@@ -36,7 +36,7 @@ each object:
 def main(argv: list[str]) -> int:
     """Parse, write, say what came of it."""
     args = _parse(argv)
-    config = load_experiment(args.config, args.overrides)
+    config = load_run(args.config, args.overrides)
     seed = config.seeds[0] if args.seed is None else args.seed
     job = ExportJob(config, find_home(), _format(args), args.folder, seed, args.start)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

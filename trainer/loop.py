@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from configs.errors import InputError
-from trainer.checkpoint import Checkpoints, load_checkpoint, weights_of, write_text
+from trainer.checkpoint import Checkpoints, State, load_checkpoint, weights_of, write_text
 from trainer.detector import Detector
 from trainer.learner import Learner
 from trainer.loader import Stream, batches
@@ -56,18 +56,20 @@ def train(
     seed: int = 0,
     ranks: Ranks = ALONE,
     load_batches: LoadBatches = batches,
+    trained_as: State | None = None,
 ) -> Detector:
     """Train in ``folder`` (checkpoints/, metrics.jsonl), going on from its last checkpoint if there is one.
 
     Going on gives the weights of a training that never stopped: step s sees the stream's s-th batch and
-    random numbers of (seed, s). Returns the detector, in eval mode, with the weights that ``config`` hands
-    on. Raises Stopped after SIGTERM or Ctrl-C, when the step is finished and saved. Raises InputError at a
-    loss or gradient that is not finite, which leaves ``nonfinite.json``, and for what the device lacks.
+    random numbers of (seed, s). trained_as: what checkpoints say of the detector, see `trainer.trained`.
+    Returns the detector, in eval mode, with the weights that ``config`` hands on. Raises Stopped after
+    SIGTERM or Ctrl-C, when the step is finished and saved. Raises InputError at a loss or gradient that is
+    not finite, which leaves ``nonfinite.json``, and for what the device lacks.
     """
     if config.keep == "best" and validate is None:
         raise InputError(f"{folder.name}: keep=best wants validation images")
     learner = Learner(detector, config, device, seed, ranks)
-    checkpoints = Checkpoints(folder / "checkpoints", config.keep_last)
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep_last, trained_as)
     first_step, best_score = _resume(checkpoints, learner)
     parts_of = _steps(stream, config, first_step, workers, ranks, load_batches)
     with (

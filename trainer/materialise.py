@@ -28,10 +28,10 @@ import simplejpeg
 from configs.errors import InputError
 from trainer.checkpoint import write_text
 from trainer.compositing.plan import ScenePlan
-from trainer.experiment import ExperimentConfig
 from trainer.export_journal import Journal, Record, open_journal, write_pieces, write_whole
 from trainer.exported import Entry, ExportConfig, ExportedScene
 from trainer.open_scenes import Scenes, open_scenes
+from trainer.run_config import RunConfig
 from trainer.sample import Target, UInt8Array
 
 _PER_TASK = 8  # scenes that a worker makes at a time
@@ -42,7 +42,7 @@ _AHEAD = 4  # tasks a worker may be ahead of the journal
 class ExportJob:
     """What to write where. first: number of the first scene."""
 
-    config: ExperimentConfig
+    config: RunConfig
     home: Path
     form: ExportConfig
     folder: Path

@@ -1,4 +1,4 @@
-"""Open what an experiment's scenes and photos are made of, without a run folder and without training."""
+"""Open what a run's scenes and photos are made of, without a run folder and without training."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from configs.errors import InputError
 from shards.reader import ShardSet
 from trainer.compositing.plan import ScenePlan
 from trainer.compositing.render import PaintedScene, paint_scene
-from trainer.crop_pool import Collection, CropCollection
-from trainer.experiment import ExperimentConfig
-from trainer.sets import open_sets
+from trainer.crop_pool import Collection
+from trainer.run_config import RunConfig
+from trainer.run_data import RunData
 from trainer.stream import PhotoStream, SyntheticStream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenes:
-    """An experiment's composites of one seed, with all that is known of each.
+    """A run's composites of one seed, with all that is known of each.
 
     stream: as a training sees them. identity: plain JSON values that decide each scene as it is painted, sets
     by the hashes of their shards.
@@ -36,47 +36,27 @@ class Scenes:
         return parts.plan, paint_scene(parts.plan, parts.background, crop_of, labels, parts.key)
 
 
-def open_scenes(config: ExperimentConfig, home: Path, seed: int) -> Scenes:
+def open_scenes(config: RunConfig, home: Path, seed: int) -> Scenes:
     """The composites that a run pretrains on. Raises InputError, ShardError."""
-    crops = CropCollection(*open_sets(config.crops, "crops", home))
-    backgrounds = Collection(*open_sets(config.backgrounds, "backgrounds", home))
-    distractors = None
-    if config.distractors:
-        distractors = CropCollection(*open_sets(config.distractors, "crops", home))
-    classes = config.classes or crops.classes
-    foreign = sorted(set(crops.classes) - set(classes))
-    if foreign:
-        raise InputError(f"crops: hold {', '.join(foreign)}, classes are {', '.join(classes)}")
-    size = config.detector.image_size
-    compositor = config.compositor.model_copy(update={"size": size})
-    stream = SyntheticStream(
-        crops,
-        backgrounds,
-        compositor,
-        {name: label for label, name in enumerate(classes, start=1)},
-        seed,
-        config.stream,
-        distractors,
-        config.augment_scenes,
-    )
+    data = RunData(config, home)
     identity = {
         "seed": seed,
-        "classes": list(classes),
-        "compositor": compositor.model_dump(mode="json"),
+        "classes": list(data.classes),
+        "compositor": data.compositor.model_dump(mode="json"),
         "stream": config.stream.model_dump(mode="json", exclude={"decoded_mb"}),
-        "crops": _identity_of(crops),
-        "backgrounds": _identity_of(backgrounds),
-        "distractors": None if distractors is None else _identity_of(distractors),
+        "crops": _identity_of(data.crops),
+        "backgrounds": _identity_of(data.backgrounds),
+        "distractors": None if data.distractors is None else _identity_of(data.distractors),
     }
-    return Scenes(stream, classes, size, identity)
+    return Scenes(data.scenes(seed), data.classes, config.detector.image_size, identity)
 
 
-def open_photos(config: ExperimentConfig, classes: tuple[str, ...], home: Path, seed: int) -> PhotoStream:
+def open_photos(config: RunConfig, home: Path, seed: int) -> PhotoStream:
     """The training split's photos as a detector meets them, augmented. Raises InputError."""
-    photos = config.dataset.read(config.train_split, classes, home)
-    if not photos:
+    data = RunData(config, home)
+    if not data.photos:
         raise InputError(f"{config.dataset.root}: {config.train_split}: found no photo, wanted one")
-    return PhotoStream(photos, config.detector.image_size, config.augment, seed, config.stream.decoded_mb)
+    return data.photo_stream(data.photos, seed)
 
 
 def _identity_of(sets: Collection) -> dict[str, Any]:

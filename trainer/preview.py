@@ -14,10 +14,10 @@ from shards.errors import ShardError
 from trainer.boxes import cxcywh_to_xyxy
 from trainer.detectors.ssd import Ssd, SsdConfig
 from trainer.drawing import contact_sheet, draw_objects, stacked, titled, write_png
-from trainer.experiment import ExperimentConfig
 from trainer.matching import match_anchors
 from trainer.open_scenes import open_photos, open_scenes
-from trainer.run import load_experiment
+from trainer.run import load_run
+from trainer.run_config import RunConfig
 from trainer.sample import FloatArray, Sample, Target, UInt8Array
 
 _COLUMNS = 4
@@ -35,14 +35,14 @@ sees. Each object has its number and class; ignored ones, neither learnt nor bla
 def main(argv: list[str]) -> int:
     """Parse, draw, say where the sheet is."""
     args = _parse(argv)
-    config, home = load_experiment(args.config, args.overrides), find_home()
+    config, home = load_run(args.config, args.overrides), find_home()
     seed = config.seeds[0] if args.seed is None else args.seed
     scenes = open_scenes(config, home, seed)
     composites = [scenes.stream[number] for number in range(args.count)]
     size = f"{scenes.size} px, seed {seed}"
     sections = [_section(f"{config.name}: composites, {size}", composites, scenes.classes)]
     try:
-        photos = open_photos(config, scenes.classes, home, seed)
+        photos = open_photos(config, home, seed)
     except InputError as error:
         print(f"photos are left out: {error}")
         photos = None
@@ -100,10 +100,10 @@ class _Anchors:
         return [self._anchors[(labels > 0) & (index == k)].numpy() for k in range(len(target))]
 
 
-def _anchors_of(config: ExperimentConfig, num_classes: int, home: Path) -> _Anchors:
+def _anchors_of(config: RunConfig, num_classes: int, home: Path) -> _Anchors:
     if not isinstance(config.detector, SsdConfig):
         raise InputError(f"--anchors: found a detector of kind {config.detector.kind}, wanted ssd")
-    detector = config.detector.model_copy(update={"weights": "none"}).build(num_classes, home)
+    detector = config.detector.without_weights().build(num_classes, home)
     assert isinstance(detector, Ssd)
     return _Anchors(config.detector, detector.anchors)
 

@@ -8,31 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from configs.entry import run
 from configs.errors import InputError
 from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
-from trainer.augment import NO_CHANGE, AugmentConfig
 from trainer.checkpoint import load_checkpoint, weights_of, write_text
-from trainer.compositing.config import CompositorConfig
+from trainer.cluster import Workers
 from trainer.compositing.render_gpu import BatchComposer
-from trainer.dataset import BoxedImage, nested_subset
+from trainer.dataset import BoxedImage
+from trainer.detections_file import write_detections
 from trainer.detector import Detector
 from trainer.device_loader import DeviceBatches
 from trainer.evaluation import Evaluation, evaluate
-from trainer.experiment import Cell, ExperimentConfig, cells_of
-from trainer.loader import Stream, batches
+from trainer.loader import batches
 from trainer.loop import LoadBatches, Validate, train
 from trainer.optimisation import check_names
 from trainer.precision import check_precision
+from trainer.ranks import ALONE, Ranks
+from trainer.run_config import Cell, RunConfig, cells_of
+from trainer.run_data import RunData
 from trainer.scene_validation import score_on_scenes
-from trainer.sets import open_set, open_sets
 from trainer.stopping import Stopped
-from trainer.stream import Collection, CropCollection, MixedStream, PhotoStream, SyntheticStream
 from trainer.summary import detection_sheet, scene_sheet, score_table
 from trainer.trackers import check_trackers
+from trainer.trained import TrainedAs, open_trained
 from trainer.training_config import TrainingConfig
 
 _EXAMPLES = """examples:
@@ -44,6 +46,7 @@ The same command again goes on where it stopped. Without CONFIG the run is 'offl
 
 # What a run's folder may differ in from one command to the next: its extent, and what changes no weight.
 _FREE = {"phases", "num_real", "seeds", "workers", "threads", "loader"}
+_FREE_IN_CLUSTER = {"address", "gpus_per_worker", "cpus_per_worker", "max_failures"}
 _FREE_IN_TRAINING = {"checkpoint_every", "keep_last", "log_every", "loggers"}
 
 
@@ -51,15 +54,15 @@ def main(argv: list[str]) -> int:
     """Parse, run the grid, print the table."""
     args = _parse(argv)
     home = find_home()
-    config = load_experiment(args.config, args.overrides)
+    config = load_run(args.config, args.overrides)
     out = args.out or home / "runs" / config.name
-    experiment = Experiment(config, out, home)
+    the_run = Run(config, out, home)
     try:
-        experiment.run()
+        the_run.run()
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
-    print(experiment.table())
+    print(the_run.table())
     print(f"scores, checkpoints and pictures: {out}")
     return 0
 
@@ -83,51 +86,51 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def load_experiment(name: str, overrides: list[str]) -> ExperimentConfig:
-    """A packaged experiment, or a YAML file's, with overrides. Raises InputError."""
+def load_run(name: str, overrides: list[str]) -> RunConfig:
+    """A packaged run, or a YAML file's, with overrides. Raises InputError."""
     path = find_config("runs", name, "run")
     data = apply_overrides(read_yaml(path), overrides)
     data.setdefault("name", path.stem)
-    return validated(ExperimentConfig, data, f"run {name}")
+    return validated(RunConfig, data, f"run {name}")
 
 
-class Experiment:
+class Run:
     """One run folder: opens the data, trains the grid's cells that are not done, keeps their scores."""
 
-    def __init__(self, config: ExperimentConfig, out: Path, home: Path) -> None:
-        """Raises InputError or ShardError when data is missing, or ``out`` belongs to another experiment."""
+    def __init__(self, config: RunConfig, out: Path, home: Path) -> None:
+        """Raises InputError or ShardError when data is missing, or ``out`` belongs to another run."""
         self.config, self.out, self.home = config, out, home
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.crops = CropCollection(*open_sets(config.crops, "crops", home))
-        self.backgrounds = Collection(*open_sets(config.backgrounds, "backgrounds", home))
-        self.distractors: Collection | None = None
-        if config.distractors:
-            self.distractors = Collection(*open_sets(config.distractors, "crops", home))
-        self.classes = config.classes or self.crops.classes
-        self.label_ids = {name: number for number, name in enumerate(self.classes, start=1)}
-        self.photos = config.dataset.read(config.train_split, self.classes, home)
-        self.test = config.dataset.read(config.test_split, self.classes, home)
+        self.data = RunData(config, home)
+        self.classes = self.data.classes
         self._check()
         self._claim()
 
     def _check(self) -> None:
-        foreign = set(self.crops.classes) - set(self.classes)
-        if foreign:
-            raise InputError(
-                f"crops: hold {', '.join(sorted(foreign))}, classes are {', '.join(self.classes)}"
-            )
+        self.config.cluster.check()
         for name, training in self.config.trainings().items():
             self._check_training(name, training)
-        room = len(self.photos) - self.config.validation_images
-        if max(self.config.num_real, default=0) > room:
-            held = f"{self.config.validation_images} of its {len(self.photos)} photos kept for validation"
-            raise InputError(f"num_real: found {max(self.config.num_real)}, wanted at most {room} ({held})")
+        if not self.data.test:
+            raise InputError(
+                f"{self.config.dataset.root}: {self.config.test_split}: found no photo, wanted one"
+            )
+        if set(self.config.phases) != {"pretrain"}:
+            self._check_amounts()
+
+    def _check_amounts(self) -> None:
+        total, held_out = len(self.data.photos), self.config.validation_images
+        if max(self.config.num_real, default=0) > total - held_out:
+            held = f"{held_out} of its {total} photos kept for validation"
+            raise InputError(
+                f"num_real: found {max(self.config.num_real)}, wanted at most {total - held_out} ({held})"
+            )
 
     def _check_training(self, name: str, training: TrainingConfig) -> None:
         try:
-            check_precision(training.precision, self.device)
+            if self.config.cluster.device_type == self.device.type:  # else the workers look
+                check_precision(training.precision, self.device)
             check_trackers(training.loggers)
             if training.freeze.names_parts or training.lr_factors:
                 check_names(self.config.detector.build(len(self.classes), self.home), training)
@@ -138,7 +141,7 @@ class Experiment:
         """Write the resolved config; refuse a folder whose config differs in what its weights depend on."""
         path = self.out / "config.yaml"
         if path.exists():
-            before = _identity(validated(ExperimentConfig, read_yaml(path), str(path)))
+            before = _identity(validated(RunConfig, read_yaml(path), str(path)))
             differing = [key for key, value in _identity(self.config).items() if before[key] != value]
             if differing:
                 raise InputError(
@@ -150,11 +153,12 @@ class Experiment:
         """Train and score what is missing; write scores.json, table.md and the sheets."""
         sheet = self.out / "scenes.png"
         if not sheet.exists():
-            scenes = self._synthetic(self.config.seeds[0])
+            scenes = self.data.scenes(self.config.seeds[0])
             scene_sheet([scenes[i] for i in range(24)], sheet)
-        for cell in cells_of(self.config):
-            if self.scores_of(cell) is None:
-                self._run_cell(cell)
+        with Workers(self.config.cluster) as workers:
+            for cell in cells_of(self.config):
+                if self.scores_of(cell) is None:
+                    self._run_cell(cell, workers)
         write_text(self.out / "scores.json", json.dumps(self._scores(), indent=1) + "\n")
         write_text(self.out / "table.md", self.table() + "\n")
 
@@ -174,101 +178,81 @@ class Experiment:
             for cell, scores in cells
         ]
 
-    def _run_cell(self, cell: Cell) -> None:
+    def _run_cell(self, cell: Cell, workers: Workers) -> None:
         folder = self.out / cell.folder
+        if workers.are_many:
+            workers.run(partial(_train_part, self, cell), folder, self.config.threads)
+            detector = open_trained(folder, self.home, self.device).detector
+        else:
+            detector = self._train(cell)
+        result = self._evaluate(detector, self.data.test)
+        keys = [photo.key for photo in self.data.test]
+        write_detections(folder / "detections.npz", keys, result.detections)
+        detection_sheet(self.data.test, result.detections, self.classes, folder / "samples.png")
+        write_text(folder / "scores.json", json.dumps(result.scores | {"photos": len(self.data.test)}) + "\n")
+
+    def _train(self, cell: Cell, ranks: Ranks = ALONE) -> Detector:
         torch.manual_seed(cell.seed)
         detector = self.config.detector.build(len(self.classes), self.home)
         if cell.phase == "finetune":
-            before = self.out / Cell("pretrain", 0, cell.seed).folder
-            kept = before / "checkpoints" / f"{self.config.pretrain.keep}.pt"
-            detector.load_state_dict(weights_of(load_checkpoint(kept)))
+            detector.load_state_dict(self._handed_on(Cell("pretrain", 0, cell.seed)))
         training = self.config.training_of(cell.phase)
-        train(
+        return train(
             detector,
-            self._stream(cell),
+            self.data.stream(cell),
             training,
-            folder,
+            self.out / cell.folder,
             self.device,
             validate=self._validate(cell, training),
             workers=self.config.workers,
             seed=cell.seed,
+            ranks=ranks,
             load_batches=self._load_batches(cell),
+            trained_as=TrainedAs(
+                detector=self.config.detector, classes=self.classes, keep=training.keep
+            ).model_dump(mode="json"),
         )
-        result = self._evaluate(detector, self.test)
-        detection_sheet(self.test, result.detections, self.classes, folder / "samples.png")
-        write_text(folder / "scores.json", json.dumps(result.scores | {"photos": len(self.test)}) + "\n")
+
+    def _handed_on(self, cell: Cell) -> dict[str, Tensor]:
+        """The weights that a finished training leaves."""
+        name = f"{self.config.training_of(cell.phase).keep}.pt"
+        return weights_of(load_checkpoint(self.out / cell.folder / "checkpoints" / name))
 
     def _validate(self, cell: Cell, training: TrainingConfig) -> Validate | None:
         """What scores the detector while it trains: on held-out photos, or on scenes, which need no label."""
         if not training.validate_every:
             return None
         if training.validate_on == "photos":
-            photos, thorough = self._subset(cell)[1], training.best_by == "AP"
+            photos, thorough = self.data.validation_photos(cell), training.best_by == "AP"
             return lambda detector: self._evaluate(detector, photos, thorough=thorough).scores
-        settings = self.config.validation_scenes
-        crops, backgrounds = self.crops, self.backgrounds
-        if settings.crops:
-            crops = CropCollection([open_set(place, "crops", self.home) for place in settings.crops])
-        if settings.backgrounds:
-            backgrounds = Collection([open_set(settings.backgrounds, "backgrounds", self.home)])
-        scenes = self._scenes(crops, backgrounds, settings.seed)
-        return lambda detector: score_on_scenes(
-            detector, scenes, settings.count, len(self.classes), self.device
-        )
+        scenes, count = self.data.validation_scenes(), self.config.validation_scenes.count
+        return lambda detector: score_on_scenes(detector, scenes, count, len(self.classes), self.device)
 
     def _load_batches(self, cell: Cell) -> LoadBatches:
         if cell.phase != "pretrain" or self.config.compose_on == "cpu":
             return partial(batches, loader=self.config.loader)
-        composer = BatchComposer(self._compositor, self.label_ids, self.device)
+        composer = BatchComposer(self.data.compositor, self.data.label_ids, self.device)
         return DeviceBatches(composer, self.config.loader)
 
     def _evaluate(self, detector: Detector, photos: list[BoxedImage], *, thorough: bool = True) -> Evaluation:
         size = self.config.detector.image_size
         return evaluate(detector, photos, len(self.classes), size, self.device, thorough=thorough)
 
-    def _stream(self, cell: Cell) -> Stream:
-        if cell.phase == "pretrain":
-            return self._synthetic(cell.seed)
-        size, kept_mb = self.config.detector.image_size, self.config.stream.decoded_mb
-        photos = PhotoStream(self._subset(cell)[0], size, self.config.augment, cell.seed, kept_mb)
-        if cell.phase == "mixed":
-            return MixedStream(photos, self._synthetic(cell.seed), self.config.synthetic_share)
-        return photos
 
-    def _synthetic(self, seed: int) -> SyntheticStream:
-        return self._scenes(self.crops, self.backgrounds, seed, self.config.augment_scenes)
-
-    def _scenes(
-        self, crops: Collection, backgrounds: Collection, seed: int, augment: AugmentConfig = NO_CHANGE
-    ) -> SyntheticStream:
-        return SyntheticStream(
-            crops,
-            backgrounds,
-            self._compositor,
-            self.label_ids,
-            seed,
-            self.config.stream,
-            self.distractors,
-            augment,
-        )
-
-    @property
-    def _compositor(self) -> CompositorConfig:
-        return self.config.compositor.model_copy(update={"size": self.config.detector.image_size})
-
-    def _subset(self, cell: Cell) -> tuple[list[BoxedImage], list[BoxedImage]]:
-        """The cell's training photos, and the validation photos: the two ends of one seeded order."""
-        seed = cell.seed if self.config.subset_seed is None else self.config.subset_seed
-        order = [self.photos[i] for i in nested_subset(len(self.photos), len(self.photos), seed)]
-        held_out = self.config.validation_images
-        return order[: cell.num_real], order[len(order) - held_out :] if held_out else []
+def _train_part(part: Run, cell: Cell, device: torch.device, ranks: Ranks) -> None:
+    """A worker's part of a training; the run is its own copy."""
+    part.device = device
+    part._train(cell, ranks)
 
 
-def _identity(config: ExperimentConfig) -> dict[str, Any]:
+def _identity(config: RunConfig) -> dict[str, Any]:
     """The settings that the weights depend on. Those that an older config.yaml lacks have their defaults."""
     trainings = dict.fromkeys(("pretrain", "training", "finetune"), _FREE_IN_TRAINING)
-    return config.model_dump(mode="json", exclude={**dict.fromkeys(_FREE, True), **trainings})
+    free: dict[str, Any] = {**dict.fromkeys(_FREE, True), "cluster": _FREE_IN_CLUSTER}
+    return config.model_dump(mode="json", exclude={**free, **trainings})
 
 
 if __name__ == "__main__":
-    run(main, ShardError)
+    from trainer.run import main as known_elsewhere  # workers cannot load what is pickled as __main__'s
+
+    run(known_elsewhere, ShardError)

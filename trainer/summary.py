@@ -8,8 +8,8 @@ import numpy as np
 
 from trainer.dataset import BoxedImage
 from trainer.drawing import contact_sheet, draw_detections, write_png
-from trainer.experiment import Cell, ExperimentConfig, Phase
 from trainer.images import read_image
+from trainer.run_config import Cell, Phase, RunConfig
 from trainer.sample import Detections, Sample
 
 _SHOWN_SCORE = 0.5  # detections below are left out of the pictures
@@ -22,9 +22,7 @@ _NAMES = {
 }
 
 
-def score_table(
-    config: ExperimentConfig, scores_of: Callable[[Cell], dict[str, Any] | None], metric: str
-) -> str:
+def score_table(config: RunConfig, scores_of: Callable[[Cell], dict[str, Any] | None], metric: str) -> str:
     """A Markdown table of a test metric in percent, mean ± std (n - 1) over the seeds; – where none is."""
 
     def entry(phase: Any, amount: int) -> str:

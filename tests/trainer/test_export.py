@@ -32,7 +32,7 @@ from trainer.exports.yolo import YoloExport
 from trainer.images import read_image
 from trainer.materialise import ExportJob, materialise
 from trainer.open_scenes import Scenes, open_scenes
-from trainer.run import load_experiment
+from trainer.run import load_run
 from trainer.sample import Target, make_target
 
 # pycocotools' own, under numpy 2
@@ -61,9 +61,7 @@ compositor: {{max_objects: 5, max_overlap: 0.8, min_visible: 0.7, truncation: 0.
 @pytest.fixture
 def job(config, tmp_path) -> Job:
     def make(form, name="out", first=0, overrides=()) -> ExportJob:
-        return ExportJob(
-            load_experiment(str(config), list(overrides)), tmp_path, form, tmp_path / name, 7, first
-        )
+        return ExportJob(load_run(str(config), list(overrides)), tmp_path, form, tmp_path / name, 7, first)
 
     return make
 

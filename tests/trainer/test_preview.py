@@ -10,7 +10,7 @@ from configs.errors import InputError
 from trainer.images import read_image
 from trainer.open_scenes import open_scenes
 from trainer.preview import main
-from trainer.run import load_experiment
+from trainer.run import load_run
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_missing_photos_are_said_to_be_left_out(config, capsys) -> None:
 def test_every_object_that_counts_has_anchors_and_an_ignored_one_none(config) -> None:
     from trainer.preview import _anchors_of
 
-    settings = load_experiment(str(config), ["compositor.min_visible=0.8", "compositor.truncation=0.6"])
+    settings = load_run(str(config), ["compositor.min_visible=0.8", "compositor.truncation=0.6"])
     stream = open_scenes(settings, config.parent, 0).stream
     anchors = _anchors_of(settings, 1, config.parent)
     ignored = []

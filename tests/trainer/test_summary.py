@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from configs.load import apply_overrides
-from trainer.experiment import Cell, ExperimentConfig
+from trainer.run_config import Cell, RunConfig
 from trainer.summary import score_table
 
 BASE: dict[str, Any] = {
@@ -19,7 +19,7 @@ BASE: dict[str, Any] = {
 
 
 def table(phases: str) -> list[str]:
-    config = ExperimentConfig.model_validate(apply_overrides(BASE, [f"phases={phases}"]))
+    config = RunConfig.model_validate(apply_overrides(BASE, [f"phases={phases}"]))
 
     def scores_of(cell: Cell) -> dict[str, Any]:
         return {"AP50": {"scratch": 0.1, "pretrain": 0.2, "finetune": 0.3, "mixed": 0.4}[cell.phase]}

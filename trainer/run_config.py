@@ -1,4 +1,4 @@
-"""What one experiment is: data, detector, phases, and the grid of (phase, number of photos, seed)."""
+"""What one run is: data, detector, phases, and the grid of (phase, number of photos, seed)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from configs.kinds import StrictModel, one_of
 from trainer.augment import NO_CHANGE, AugmentConfig
+from trainer.cluster_config import ClusterConfig
 from trainer.compositing.config import CompositorConfig
 from trainer.crop_pool import StreamConfig
 from trainer.dataset import DatasetConfig
@@ -21,7 +22,7 @@ from trainer.training_config import TrainingConfig
 Phase = Literal["scratch", "pretrain", "finetune", "mixed"]
 
 
-class ExperimentConfig(StrictModel):
+class RunConfig(StrictModel):
     """crops, backgrounds: folders or URLs of sets, each alone or with a weight. classes: what to detect;
     empty means the crop sets' own. distractors: crop sets of other classes, pasted and not labelled.
     stream: how sets are read. loader: how batches are, which changes nothing that is in them.
@@ -39,7 +40,7 @@ class ExperimentConfig(StrictModel):
     validation_scenes: what ``validate_on: synthetic`` looks at.
     """
 
-    name: str = Field(default="experiment", pattern=r"[A-Za-z0-9_.-]+")
+    name: str = Field(default="run", pattern=r"[A-Za-z0-9_.-]+")
     crops: SetList
     backgrounds: OneOrMoreSets
     distractors: tuple[SetConfig, ...] = ()
@@ -66,14 +67,21 @@ class ExperimentConfig(StrictModel):
     workers: int = Field(default=0, ge=0)
     loader: LoaderConfig = LoaderConfig()
     threads: int | None = Field(default=None, ge=1)
+    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
-    def _check_phases(self) -> "ExperimentConfig":
+    def _check_phases(self) -> "RunConfig":
         if "finetune" in self.phases and "pretrain" not in self.phases:
             raise ValueError("phases: 'finetune' goes on from 'pretrain', which is not among them")
         if not self.seeds or not self.phases:
             raise ValueError("seeds and phases: wanted at least one of each")
         for name, training in self.trainings().items():
+            shares = training.accumulate * self.cluster.workers
+            if training.batch_size % shares:
+                parts = f"{self.cluster.workers} workers' {training.accumulate} parts each"
+                raise ValueError(
+                    f"{name}.batch_size: found {training.batch_size}, wanted a multiple of {shares}: {parts}"
+                )
             looks_at_photos = training.validate_every and training.validate_on == "photos"
             if looks_at_photos and not self.validation_images:
                 raise ValueError(f"{name}: validate_on=photos wants validation_images > 0, or synthetic")
@@ -110,7 +118,7 @@ class Cell:
         return Path(f"seed-{self.seed}") / amount / self.phase
 
 
-def cells_of(config: ExperimentConfig) -> list[Cell]:
+def cells_of(config: RunConfig) -> list[Cell]:
     """The grid in the order it is run: seed by seed, pretrain before what goes on from it."""
     with_photos: Sequence[Phase] = [phase for phase in config.phases if phase != "pretrain"]
     cells: list[Cell] = []
