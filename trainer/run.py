@@ -16,7 +16,7 @@ from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
 from shards.errors import ShardError
 from trainer.checkpoint import load_checkpoint, weights_of, write_text
-from trainer.cluster import Workers
+from trainer.cluster.workers import Workers
 from trainer.compositing.render_gpu import BatchComposer
 from trainer.dataset import BoxedImage
 from trainer.detections_file import write_detections

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from configs.kinds import StrictModel, one_of
 from trainer.augment import NO_CHANGE, AugmentConfig
-from trainer.cluster_config import ClusterConfig
+from trainer.cluster.config import ClusterConfig
 from trainer.compositing.config import CompositorConfig
 from trainer.crop_pool import StreamConfig
 from trainer.dataset import DatasetConfig

@@ -4,6 +4,9 @@ The same crops on one core, every row in turn and the best of some rounds: a bus
 so only the ratios inside one table mean much. webdataset works the stock way: Pillow makes ``jpg`` (quality
 and sampling as ours) and ``png``, `ShardWriter` packs them, ``decode("rgb8")`` reads them. Ours also hashes
 and syncs what it writes, and checks what it reads.
+
+First the same pixels in both, cut and flattened by us; then the same frames: an image with its mask, as a
+generator gives them, which webdataset's users store as they are and the factory cuts.
 """
 
 import argparse
@@ -20,7 +23,8 @@ import numpy as np
 import webdataset
 from PIL import Image, ImageDraw, ImageFilter
 
-from factory.crops import flatten
+from factory.crops import CropConfig, cut, flatten
+from factory.stages import ObjectImage, Segmentation
 from shards.codec import ALPHA_QUALITY, RGB_QUALITY, encode
 from shards.manifest import Manifest, ShardEntry, shard_name, write_manifest
 from shards.reader import ShardSet
@@ -56,6 +60,26 @@ def make_crops(count: int, side: int, photos: Path | None, outside: str) -> list
         pixels = flatten(np.asarray(image), soft, FEATHER_PX) if outside == "flat" else np.asarray(image)
         crops.append(CropRecord(f"c{index:08d}", "bird", pixels, soft, {"source": "bench", "slot": index}))
     return crops
+
+
+def make_frames(count: int, side: int, photos: Path | None) -> tuple[list[CropRecord], list[CropRecord]]:
+    """Square frames whose objects cover about 27 %, whole, and as the factory cuts them."""
+    random = np.random.default_rng(0)
+    whole = []
+    for crop in make_crops(count, side, photos, "keep"):
+        axes = side * np.sqrt(0.27 / np.pi) * random.uniform(0.85, 1.15, 2)
+        centre = side / 2 + random.uniform(-0.1, 0.1, 2) * side
+        mask = Image.new("L", (side, side))
+        ImageDraw.Draw(mask).ellipse((*(centre - axes), *(centre + axes)), fill=255)
+        soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(1.5)))
+        pixels = np.asarray(Image.fromarray(crop.image).resize((side, side)))
+        whole.append(CropRecord(crop.key, crop.label, pixels, soft, crop.origin))
+    config = CropConfig(max_side_px=side)
+    tight = [
+        cut(crop.key, crop.label, ObjectImage(crop.key, crop.image), Segmentation(crop.mask, 1.0), config, {})
+        for crop in whole
+    ]
+    return whole, tight
 
 
 def pillow_bytes(pixels: np.ndarray, kind: str, **settings: int) -> bytes:
@@ -143,8 +167,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--outside", choices=["flat", "keep"], default="flat")
     parser.add_argument(
-        "--sides", type=int, nargs="+", default=[64, 140], help="64: the embedded generators'"
+        "--sides", type=int, nargs="*", default=[64, 140], help="64: the embedded generators'"
     )
+    parser.add_argument("--frames", type=int, nargs="*", default=[64, 128, 256], help="their sides")
     parser.add_argument("--crops", type=int, default=500, help="in a shard")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
@@ -153,18 +178,24 @@ def main() -> None:
         print(f"crops of {side} px")
         crops = make_crops(options.crops, side, options.photos, options.outside)
         with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder), crops, options.rounds)
+            measure(Path(folder), crops, crops, options.rounds)
+    for side in options.frames:
+        print(f"frames of {side} px")
+        whole, tight = make_frames(options.crops, side, options.photos)
+        with tempfile.TemporaryDirectory() as folder:
+            measure(Path(folder), whole, tight, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         measure_opening(folder)
 
 
-def measure(folder: Path, crops: list[CropRecord], rounds: int) -> None:
+def measure(folder: Path, theirs: list[CropRecord], crops: list[CropRecord], rounds: int) -> None:
+    """theirs: what webdataset stores of the same objects."""
     stock, ours = folder / "stock", folder / "ours"
     stock.mkdir()
     store, total = open_store(ours), SHARDS * len(crops)
 
     def pillow(opacity: str) -> Callable[[], Iterator[tuple[str, Members]]]:
-        return lambda: ((crop.key, pillow_members(crop, opacity=opacity)) for crop in crops)
+        return lambda: ((crop.key, pillow_members(crop, opacity=opacity)) for crop in theirs)
 
     def write_all() -> list[ShardEntry]:
         return [write_shard(store, shard_name("crops", shard), crops) for shard in range(SHARDS)]

@@ -20,8 +20,8 @@ from ray import cloudpickle
 
 from configs.errors import InputError
 from trainer.checkpoint import load_checkpoint
-from trainer.cluster import Workers
-from trainer.cluster_config import ClusterConfig
+from trainer.cluster.config import ClusterConfig
+from trainer.cluster.workers import Workers
 from trainer.detector import Detector
 from trainer.loop import train
 from trainer.ranks import Ranks

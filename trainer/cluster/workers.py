@@ -1,45 +1,30 @@
-"""Train on several processes, GPUs and nodes through Ray Train. The trainer's only Ray import.
+"""Train on several processes, GPUs and nodes through Ray Train.
 
 Ray Train starts the workers, joins them in a process group and restarts all of them when one is lost; they go
 on from the run folder's own last checkpoint, as a training that was stopped does.
 """
 
-import asyncio
 import logging
 import os
 import secrets
 import shutil
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import torch
-import torch.distributed as dist
 
 import configs
 import shards
 import trainer
 from configs.errors import InputError
-from shards.errors import ShardError
-from trainer.cluster_config import ClusterConfig, check_address
-from trainer.ranks import Ranks
-from trainer.shared_losses import share
+from trainer.cluster.config import ClusterConfig, check_address
+from trainer.cluster.rank import EVALUATION_S, Desk, Part, Words, Work
 from trainer.stopping import Stopped, stop_asked
-
-Work = Callable[[torch.device, Ranks], object]
 
 _ROOM_S = 30.0  # without a worker
 _LISTEN_S = 0.5  # between the driver's looks at what the workers say
-_GATHER_S = 5.0  # in which all ranks tell an error that is all's
-_EVALUATION_S = 24 * 3600  # the first rank's pauses; Ray notices lost workers and nodes long before
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 _LOG = logging.getLogger("trainer")
 
@@ -77,8 +62,8 @@ class Workers:
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder.resolve() / f".seen-by-all-{secrets.token_hex(8)}"
         mark.touch()
-        desk = self._ray.remote(num_cpus=0)(_Desk).remote()
-        part = _Part(work, mark, Path.cwd(), desk, threads or self._config.cpus_per_worker, self._config)
+        desk = self._ray.remote(num_cpus=0)(Desk).remote()
+        part = Part(work, mark, Path.cwd(), desk, threads or self._config.cpus_per_worker, self._config)
         try:
             with stop_asked() as asked:
                 self._attend(_Fit(part, self._config, folder.resolve()), desk, asked, folder)
@@ -89,7 +74,7 @@ class Workers:
     def _attend(self, fit: "_Fit", desk: Any, asked: list[int], folder: Path) -> None:
         """Until the fit ends: pass on a wish to stop, and say what happens."""
         begun, told = time.monotonic(), False
-        starts, words = 0, dict[int, Exception | str]()
+        starts, words = 0, Words()
         fit.start()
         while fit.is_alive():
             fit.join(_LISTEN_S)
@@ -166,83 +151,10 @@ def _code() -> dict[str, Any] | None:
     return {"py_modules": [str(Path(package.__path__[0])) for package in (configs, shards, trainer)]}
 
 
-class _Desk:
-    """A Ray actor that passes word between the driver and the ranks."""
-
-    def __init__(self) -> None:
-        self._starts = 0
-        self._words: dict[int, Exception | str] = {}
-        self._stop = asyncio.Event()
-
-    async def news(self) -> tuple[int, dict[int, Exception | str]]:
-        """How often the ranks were started, and what each told: a user's error, or where it stopped."""
-        return self._starts, self._words
-
-    async def stop(self) -> None:
-        """The driver was told to."""
-        self._stop.set()
-
-    async def stop_asked(self) -> None:
-        """Returns when the driver was told to stop."""
-        await self._stop.wait()
-
-    async def begin(self, rank: int) -> bool:
-        """Whether there is anything to begin: not after an error."""
-        self._starts += rank == 0
-        return not self._words
-
-    async def tell(self, rank: int, world: int, word: Exception | str) -> bool:
-        """Whether all ranks had something to tell within a while, so that none waits for another."""
-        self._words[rank] = word
-        for _ in range(20):
-            if len(self._words) == world:
-                return True
-            await asyncio.sleep(_GATHER_S / 20)
-        return len(self._words) == world
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What each worker calls."""
-
-    work: Work
-    mark: Path
-    cwd: Path
-    desk: Any
-    threads: int
-    config: ClusterConfig
-
-    def __call__(self) -> None:
-        import ray
-        from ray.train import get_context
-
-        rank, world = get_context().get_world_rank(), get_context().get_world_size()
-        if not ray.get(self.desk.begin.remote(rank)):
-            return
-        try:
-            self._check_folder()
-            if self.cwd.is_dir():
-                os.chdir(self.cwd)
-            torch.set_num_threads(self.threads)
-            device = _device(self.config)
-            self.work(device, _ranks(rank, world, device, self.desk, self.config))
-        except (Stopped, InputError, ShardError) as error:
-            word = str(error) if isinstance(error, Stopped) else error  # Stopped does not go by pickle
-            if not ray.get(self.desk.tell.remote(rank, world, word)):
-                raise  # which ends the others, who wait for this rank
-
-    def _check_folder(self) -> None:
-        if not self.mark.exists():
-            raise InputError(
-                f"{self.mark.parent}: {socket.gethostname()} does not see it: wanted a run folder on storage "
-                "that all nodes share"
-            )
-
-
 class _Fit(threading.Thread):
     """Ray Train's blocking call, in a thread of its own: so that signals reach the main one."""
 
-    def __init__(self, part: _Part, config: ClusterConfig, folder: Path) -> None:
+    def __init__(self, part: Part, config: ClusterConfig, folder: Path) -> None:
         super().__init__(daemon=True)
         self._part, self._config, self._folder = part, config, folder
         self.error: Exception | None = None
@@ -259,7 +171,7 @@ class _Fit(threading.Thread):
         try:
             TorchTrainer(
                 self._part,
-                torch_config=TorchConfig() if self._config.gpus else TorchConfig(timeout_s=_EVALUATION_S),
+                torch_config=TorchConfig() if self._config.gpus else TorchConfig(timeout_s=EVALUATION_S),
                 scaling_config=ScalingConfig(
                     num_workers=self._config.workers,
                     use_gpu=self._config.gpus > 0,
@@ -277,38 +189,7 @@ class _Fit(threading.Thread):
             shutil.rmtree(self._folder / ".ray", ignore_errors=True)
 
 
-def _device(config: ClusterConfig) -> torch.device:
-    """This worker's, which becomes the one that a plain ``cuda`` means."""
-    from ray.train.torch import get_device
-
-    if not config.gpus:
-        return torch.device("cpu")
-    device = get_device()
-    torch.cuda.set_device(device)
-    return device
-
-
-def _ranks(rank: int, world: int, device: torch.device, desk: Any, config: ClusterConfig) -> Ranks:
-    """This worker's place. Flags go by gloo also between GPUs, which need not wait for them."""
-    group = None
-    if device.type == "cuda":
-        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=_EVALUATION_S))
-    wish = desk.stop_asked.remote() if rank == 0 else None
-    wrap = partial(share, sync_batch_norm=config.sync_batch_norm)
-    return Ranks(rank, world, wrap, partial(_any_of, group=group, wish=wish))
-
-
-def _any_of(flag: bool, group: Any, wish: Any) -> bool:
-    """wish: what is ready when the driver was told to stop; the first rank has it."""
-    import ray
-
-    heard = wish is not None and bool(ray.wait([wish], timeout=0)[0])
-    flags = torch.tensor([int(flag or heard)])
-    dist.all_reduce(flags, dist.ReduceOp.MAX, group=group)
-    return bool(flags.item())
-
-
-def _spoken(words: dict[int, Exception | str], asked: list[int]) -> Exception:
+def _spoken(words: Words, asked: list[int]) -> Exception:
     """The lowest rank's error, else where the ranks stopped."""
     errors = [word for _, word in sorted(words.items()) if isinstance(word, Exception)]
     if errors:
