@@ -1,8 +1,16 @@
-"""How every entry point ends: 0, 2 with one line for the user's mistake, or a bug's traceback."""
+"""How every entry point begins and ends.
 
+It takes ``--help`` with examples, ``--version`` and ``-v``; it ends with 0, with 2 and one line for the
+user's mistake, or with a bug's traceback.
+"""
+
+import argparse
 import errno
+import logging
 import sys
+import traceback
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from configs.errors import InputError
@@ -10,12 +18,45 @@ from configs.errors import InputError
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+class Parser(argparse.ArgumentParser):
+    """A command's arguments, with what all commands share."""
+
+    def __init__(self, command: str, description: str, examples: str, usage: str | None = None) -> None:
+        """command: the module, ``factory.build``. examples: shown below the arguments, as they are.
+
+        usage: what follows the command, for one that has commands of its own.
+        """
+        super().__init__(
+            prog=f"python -m {command}",
+            usage=usage and f"python -m {command} {usage}",
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--version", action="version", version=f"crop-foundry {find_version()}")
+        self.add_argument("-v", "--verbose", action="store_true", help="say more; errors with their origin")
+
+
+def find_version() -> str:
+    """Of the installed package, ``0 (not installed)`` where it runs from a checkout alone."""
+    try:
+        return version("crop-foundry")
+    except PackageNotFoundError:
+        return "0 (not installed)"
+
+
 def run(main: Callable[[list[str]], int | None], *user_errors: type[Exception]) -> NoReturn:
     """Call ``main`` with the command line's arguments and exit.
 
     InputError and ``user_errors`` become one line and exit 2, as do a full or forbidden disk. A reader that
-    has seen enough (``| head``) ends the program as it ends any other, with SIGPIPE's 141.
+    has seen enough (``| head``) ends the program as it ends any other, with SIGPIPE's 141. With ``-v`` the
+    line follows its traceback, and the program's own messages of little weight are shown.
     """
+    is_verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
+    if is_verbose:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        for package in ("factory", "shards", "trainer"):
+            logging.getLogger(package).setLevel(logging.DEBUG)
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
@@ -26,6 +67,8 @@ def run(main: Callable[[list[str]], int | None], *user_errors: type[Exception]) 
         print("interrupted: run the same command again to go on", file=sys.stderr)
         code = 130
     except Exception as error:
+        if is_verbose:
+            traceback.print_exc()
         if isinstance(error, (InputError, *user_errors)):
             code = _complain(str(error))
         elif isinstance(error, OSError) and error.errno in _ENVIRONMENT:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from factory.ledger import Ledger
 from factory.output_set import claim_set, describe_drops, drops_of
@@ -71,11 +71,8 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.backgrounds",
-        description="Turn photos without a class into a background set in tar shards.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "factory.backgrounds", "Turn photos without a class into a background set in tar shards.", _EXAMPLES
     )
     parser.add_argument("--kind", required=True, choices=KINDS, help="how the photos are laid out")
     parser.add_argument("--root", required=True, type=Path, help="folder of the photos or the data set")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from configs.load import to_yaml
@@ -53,11 +53,8 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.build",
-        description="Turn images of one class into a set of masked crops in tar shards.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "factory.build", "Turn images of one class into a set of masked crops in tar shards.", _EXAMPLES
     )
     known = ", ".join(packaged_names("classes"))
     parser.add_argument("--class", dest="class_name", required=True, help=f"{known}, or a YAML file")

@@ -1,6 +1,5 @@
 """Brings the weights of others to safetensors, and says what they are: ``python -m factory.convert FILE``."""
 
-import argparse
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from factory.generators.captions import convert_captions
 from factory.generators.found import Found, read_content, write_found
@@ -30,11 +29,8 @@ and needs less space without the discriminator."""
 
 def main(argv: list[str]) -> int:
     """Read, say what was found, write where asked."""
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.convert",
-        description="Say what a weight file holds, and write it as safetensors.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "factory.convert", "Say what a weight file holds, and write it as safetensors.", _EXAMPLES
     )
     parser.add_argument("file", type=Path, help="a .pkl, .pth, .pt or .safetensors file")
     parser.add_argument("--to", type=Path, metavar="NAME.safetensors", help="where to write it [nowhere]")

@@ -3,7 +3,6 @@
 The page stands alone (no script, nothing fetched) and names no place, so equal sets have equal pages.
 """
 
-import argparse
 import base64
 import io
 import json
@@ -17,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from rich.filesize import decimal
 
-from configs.entry import run
+from configs.entry import Parser, run
 from shards.errors import ShardError
 from shards.inspect import contact_sheet
 from shards.reader import ShardSet
@@ -64,11 +63,10 @@ factory.build writes both files when it finishes a set; this does it again, or f
 
 def main(argv: list[str]) -> int:
     """Write the files of the set that the argument names."""
-    parser = argparse.ArgumentParser(
-        prog="python -m factory.set_page",
-        description="Measure a set; write stats.json and a page with pictures and histograms into it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "factory.set_page",
+        "Measure a set; write stats.json and a page with pictures and histograms into it.",
+        _EXAMPLES,
     )
     parser.add_argument("set", metavar="SET", help="folder or URL of a crop or background set")
     parser.add_argument("--sample", type=int, default=SAMPLE, help=f"records to measure, at most [{SAMPLE}]")

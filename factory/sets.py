@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.home import find_home
 from factory.managing.copying import copy_set
 from factory.managing.deduplication import dedupe
@@ -91,13 +91,7 @@ def _thinning(usage: str, description: str) -> argparse.ArgumentParser:
 
 
 def _parser(usage: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog="python -m factory.sets",
-        usage=f"python -m factory.sets {usage}",
-        description=description,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    return Parser("factory.sets", description, _EXAMPLES, usage)
 
 
 _COMMANDS: Mapping[str, Callable[[list[str]], str]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from configs.kinds import config_class, kinds_in
@@ -70,11 +70,10 @@ def _bar() -> Progress:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.export",
-        description="Write composites with boxes and masks in a format that other trainers read.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "trainer.export",
+        "Write composites with boxes and masks in a format that other trainers read.",
+        _EXAMPLES,
     )
     known = ", ".join(packaged_names("runs"))
     parser.add_argument(

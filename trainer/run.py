@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
@@ -68,11 +68,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.run",
-        description="Pretrain a detector on composites of a crop set, finetune it on photos, measure AP.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "trainer.run",
+        "Pretrain a detector on composites of a crop set, finetune it on photos, measure AP.",
+        _EXAMPLES,
     )
     known = ", ".join(packaged_names("runs"))
     parser.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help=f"{known}, or a YAML file")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from configs.entry import Parser
 from configs.home import find_config, packaged_names
 from configs.kinds import StrictModel
 from configs.load import apply_overrides, read_yaml, validated
@@ -20,12 +21,7 @@ def parse_training(
 
     folder: the default of ``--out``, for the help.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {command}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(command, description, examples)
     classes, known = (", ".join(packaged_names(name)) for name in ("classes", presets))
     whose = f"whose source gives the images: {classes}, or a YAML file"
     parser.add_argument("--class", dest="class_name", required=True, help=whose)
