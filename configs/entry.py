@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from configs.errors import InputError
+from configs.log_file import begin_command, end_log
 
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -57,6 +58,7 @@ def run(main: Callable[[list[str]], int | None], *user_errors: type[Exception]) 
         logging.basicConfig(format="%(name)s: %(message)s")
         for package in ("factory", "shards", "trainer"):
             logging.getLogger(package).setLevel(logging.DEBUG)
+    begin_command()
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
@@ -69,15 +71,21 @@ def run(main: Callable[[list[str]], int | None], *user_errors: type[Exception]) 
     except Exception as error:
         if is_verbose:
             traceback.print_exc()
-        if isinstance(error, (InputError, *user_errors)):
-            code = _complain(str(error))
-        elif isinstance(error, OSError) and error.errno in _ENVIRONMENT:
-            code = _complain(f"{error.filename or 'output'}: {error.strerror}; what is finished is kept")
-        else:
+        line = _line_of(error, user_errors)
+        if line is None:
+            end_log(f"error: {error!r}")
             raise
+        logging.getLogger("configs").info(f"error: {line}")
+        print(f"error: {line}", file=sys.stderr)
+        code = 2
+    end_log(f"exit {code}")
     sys.exit(code)
 
 
-def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+def _line_of(error: Exception, user_errors: tuple[type[Exception], ...]) -> str | None:
+    """What to tell the user; None for a bug."""
+    if isinstance(error, (InputError, *user_errors)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+        return f"{error.filename or 'output'}: {error.strerror}; what is finished is kept"
+    return None

@@ -14,6 +14,7 @@ from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, to_yaml, validated
+from configs.log_file import keep_log
 from shards.errors import ShardError
 from trainer.checkpoint import load_checkpoint, weights_of, write_text
 from trainer.cluster.workers import Workers
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> int:
     config = load_run(args.config, args.overrides)
     out = args.out or home / "runs" / config.name
     the_run = Run(config, out, home)
+    keep_log(out)
     try:
         the_run.run()
     except Stopped as stopped:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from configs.errors import InputError
 from configs.kinds import StrictModel
 from configs.load import read_yaml
+from configs.log_file import keep_log
 from factory.training.checkpoint import load_newest, save_checkpoint
 
 
@@ -91,7 +92,7 @@ def train(learner: Learner, folder: Path, config: LoopConfig, title: str) -> Non
 def claim_folder(folder: Path, config: StrictModel, identity: dict[str, Any]) -> None:
     """Make the training's folder and say in ``config.yaml`` what is trained; or see that it is the same.
 
-    Lengths (``loop``) may differ, so that a training can be prolonged.
+    It keeps the command's log. Lengths (``loop``) may differ, so that a training can be prolonged.
     Raises InputError when the folder holds another training.
     """
     path = folder / "config.yaml"
@@ -109,6 +110,7 @@ def claim_folder(folder: Path, config: StrictModel, identity: dict[str, Any]) ->
             )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(wanted, sort_keys=False))
+    keep_log(folder)
 
 
 def _refuse_not_finite(figures: dict[str, float], folder: Path, iteration: int) -> None:

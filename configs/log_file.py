@@ -1,0 +1,59 @@
+"""What a command did with a folder, kept in it as ``log.txt``: each run with its messages and its end."""
+
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+
+LOG_NAME = "log.txt"
+
+_OURS = ("configs", "factory", "shards", "trainer")
+_LOG = logging.getLogger("configs")
+
+
+class _Command:
+    """The command under way; where a function is called by another program there is none, and no log."""
+
+    begun: float | None = None
+    file: logging.FileHandler | None = None
+
+
+def begin_command() -> None:
+    """The program was started as a command: folders may keep its log."""
+    _Command.begun = time.monotonic()
+
+
+def keep_log(folder: Path) -> None:
+    """From here on append the command's messages to ``folder/log.txt``, the command line first.
+
+    What goes to the terminal stays as it is. Does nothing outside a command, or once it keeps a log.
+    """
+    if _Command.begun is None or _Command.file is not None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    if not root.handlers:  # else the file would take the place of what Python shows where nothing is set
+        shown = logging.StreamHandler()
+        shown.setLevel(logging.WARNING)
+        root.addHandler(shown)
+    file = logging.FileHandler(folder / LOG_NAME, encoding="utf-8")
+    stamped = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    stamped.converter = time.gmtime
+    file.setFormatter(stamped)
+    root.addHandler(file)
+    _Command.file = file
+    for name in _OURS:
+        logger = logging.getLogger(name)
+        logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+    _LOG.info(f"begins: {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}")
+
+
+def end_log(outcome: str) -> None:
+    """Write how the command ended, if it keeps a log."""
+    if _Command.begun is None or _Command.file is None:
+        return
+    _LOG.info(f"ends after {time.monotonic() - _Command.begun:.0f} s: {outcome}")
+    logging.getLogger().removeHandler(_Command.file)
+    _Command.file.close()
+    _Command.file = None
