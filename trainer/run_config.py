@@ -16,10 +16,11 @@ from trainer.dataset import DatasetConfig
 from trainer.detector import DetectorConfig
 from trainer.loader import LoaderConfig
 from trainer.scene_validation import SceneValidation
+from trainer.self_training import UnlabelledConfig
 from trainer.sets import OneOrMoreSets, SetConfig, SetList
 from trainer.training_config import TrainingConfig
 
-Phase = Literal["scratch", "pretrain", "finetune", "mixed"]
+Phase = Literal["scratch", "pretrain", "finetune", "mixed", "self_training"]
 
 
 class RunConfig(StrictModel):
@@ -31,11 +32,14 @@ class RunConfig(StrictModel):
     augment: changes to photos; augment_scenes: the same to composites, none by default.
 
     phases: ``scratch`` trains on the photos alone, ``pretrain`` on composites alone, ``finetune`` goes on
-    from pretrain with the photos, ``mixed`` trains on both at once. num_real: photos of the training split,
-    nested subsets drawn by the seed (or by ``subset_seed`` for all seeds; 2020 is the paper's).
-    pretrain, finetune, training: settings of the phases; without ``finetune`` it has those of ``training``,
-    as ``scratch`` and ``mixed`` do. With few photos a finetuning at the rate of a training from scratch can
-    undo some of the pretraining: a lower ``finetune.lr``, or ``finetune.freeze``, keeps more of it.
+    from pretrain with the photos, ``mixed`` trains on both at once; ``self_training`` goes on from finetune
+    with the photos and those of ``unlabelled``, which finetune's detector has labelled.
+    num_real: photos of the training split, nested subsets drawn by the seed (or by ``subset_seed`` for all
+    seeds; 2020 is the paper's).
+    pretrain, finetune, self_training, training: settings of the phases; without ``finetune`` it has those of
+    ``training``, as ``scratch`` and ``mixed`` do, and without ``self_training`` it has those of finetune.
+    With few photos a finetuning at the rate of a training from scratch can undo some of the pretraining: a
+    lower ``finetune.lr``, or ``finetune.freeze``, keeps more of it.
     validation_images: photos from the end of the same seeded order, for `TrainingConfig.validate_every`.
     validation_scenes: what ``validate_on: synthetic`` looks at.
     """
@@ -63,6 +67,8 @@ class RunConfig(StrictModel):
     pretrain: TrainingConfig = TrainingConfig()
     training: TrainingConfig = TrainingConfig()
     finetune: TrainingConfig | None = None
+    self_training: TrainingConfig | None = None
+    unlabelled: UnlabelledConfig | None = None
     compose_on: Literal["cpu", "device"] = "cpu"
     workers: int = Field(default=0, ge=0)
     loader: LoaderConfig = LoaderConfig()
@@ -73,6 +79,8 @@ class RunConfig(StrictModel):
     def _check_phases(self) -> "RunConfig":
         if "finetune" in self.phases and "pretrain" not in self.phases:
             raise ValueError("phases: 'finetune' goes on from 'pretrain', which is not among them")
+        if "self_training" in self.phases and ("finetune" not in self.phases or self.unlabelled is None):
+            raise ValueError("phases: 'self_training' wants 'finetune' among them, and unlabelled.root")
         if not self.seeds or not self.phases:
             raise ValueError("seeds and phases: wanted at least one of each")
         for name, training in self.trainings().items():
@@ -98,9 +106,10 @@ class RunConfig(StrictModel):
         return training
 
     def _name_of(self, phase: Phase) -> str:
-        if phase == "pretrain" or (phase == "finetune" and self.finetune is not None):
-            return phase
-        return "training"
+        if phase == "self_training" and self.self_training is None:
+            phase = "finetune"
+        given = {"pretrain": self.pretrain, "finetune": self.finetune, "self_training": self.self_training}
+        return phase if given.get(phase) is not None else "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +128,10 @@ class Cell:
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
-    """The grid in the order it is run: seed by seed, pretrain before what goes on from it."""
-    with_photos: Sequence[Phase] = [phase for phase in config.phases if phase != "pretrain"]
+    """The grid in the order it is run: seed by seed, each phase after the one it goes on from."""
+    with_photos: Sequence[Phase] = sorted(
+        (phase for phase in config.phases if phase != "pretrain"), key="self_training".__eq__
+    )
     cells: list[Cell] = []
     for seed in config.seeds:
         if "pretrain" in config.phases:

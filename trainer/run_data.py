@@ -1,5 +1,6 @@
 """What a run is made of: its sets and its photos, and each training's endless row of samples."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -48,16 +49,20 @@ class RunData:
         """The run's, at the detector's size."""
         return self._config.compositor.model_copy(update={"size": self._config.detector.image_size})
 
-    def stream(self, cell: Cell) -> Stream:
-        """What a training sees."""
+    def stream(self, cell: Cell, self_labelled: Sequence[BoxedImage] = ()) -> Stream:
+        """What a training sees. self_labelled: photos for ``self_training``."""
         if cell.phase == "pretrain":
             return self.scenes(cell.seed)
         photos = self.photo_stream(self.training_photos(cell), cell.seed)
         if cell.phase == "mixed":
             return MixedStream(photos, self.scenes(cell.seed), self._config.synthetic_share)
+        if self_labelled and self._config.unlabelled is not None:
+            return MixedStream(
+                photos, self.photo_stream(self_labelled, cell.seed), self._config.unlabelled.share
+            )
         return photos
 
-    def photo_stream(self, photos: list[BoxedImage], seed: int) -> PhotoStream:
+    def photo_stream(self, photos: Sequence[BoxedImage], seed: int) -> PhotoStream:
         """Photos as a detector meets them, augmented."""
         size, kept_mb = self._config.detector.image_size, self._config.stream.decoded_mb
         return PhotoStream(photos, size, self._config.augment, seed, kept_mb)

@@ -19,6 +19,7 @@ _NAMES = {
     "pretrain": "pretrained",
     "finetune": "pretrained, finetuned",
     "mixed": "mixed",
+    "self_training": "then self-trained",
 }
 
 
@@ -68,6 +69,13 @@ def detection_sheet(
         draw_detections(read_image(photos[i].path), _confident(detections[i]), photos[i].target)
         for i in shown
     ]
+    write_png(path, contact_sheet(cells, 6, 220))
+
+
+def photo_sheet(photos: Sequence[BoxedImage], path: Path) -> None:
+    """Photos, evenly spread, with their boxes."""
+    shown = np.unique(np.linspace(0, len(photos) - 1, min(_SHOWN, len(photos))).astype(int))
+    cells = [draw_detections(read_image(photos[i].path), None, photos[i].target) for i in shown]
     write_png(path, contact_sheet(cells, 6, 220))
 
 

@@ -8,7 +8,9 @@ import yaml
 
 from configs.errors import InputError
 from trainer.checkpoint import load_checkpoint
+from trainer.images import read_size
 from trainer.run import main
+from trainer.self_training import PseudoLabel, write_labels
 from trainer.stream import SyntheticStream
 
 
@@ -196,3 +198,24 @@ def test_packaged_runs_and_classes_are_valid() -> None:
     assert {"birds", "cars"} <= set(packaged_names("runs"))
     for name in packaged_names("runs"):
         validated(RunConfig, read_yaml(find_config("runs", name, "run")), name)
+
+
+def test_self_training_goes_on_with_photos_that_the_finetuned_detector_labelled(
+    arguments, voc_discs, tmp_path, capsys
+) -> None:
+    photos = voc_discs / "JPEGImages"
+    only = ["phases=[pretrain,self_training,finetune]", "seeds=[0]", "num_real=[2]"]
+    again = [*arguments, *only, f"unlabelled.root={photos}"]
+    with pytest.raises(InputError, match=r"none of \d+ photos passed: lower unlabelled\.min_score"):
+        main(again)  # three steps make nobody sure
+    cell = tmp_path / "run" / "seed-0" / "n-2" / "self_training"
+    file = sorted(path.name for path in photos.iterdir())[0]
+    width, height = read_size(photos / file)
+    label = PseudoLabel(file, width, height, (1.0, 1.0, width / 2, height / 2), 0.9)
+    write_labels(cell / "pseudo_labels.json", [label], 1)
+    assert main(again) == 0
+    assert "then self-trained" in capsys.readouterr().out
+    assert json.loads((cell / "scores.json").read_text())["AP"] >= 0
+    before = load_checkpoint(cell.parent / "finetune" / "checkpoints" / "last.pt")["model"]
+    after = load_checkpoint(cell / "checkpoints" / "last.pt")["model"]
+    assert any(not torch.equal(after[key], before[key]) for key in after)
