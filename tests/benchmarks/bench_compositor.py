@@ -176,6 +176,8 @@ def compare_compositors(count: int) -> None:
 
     weighed = [weigh(crop) for crop in crops]
     upright, default = plans_of(UPRIGHT), plans_of(CompositorConfig())
+    fast = UPRIGHT.model_copy(update={"resampling": "fast"})
+    hurried = [replace(plan, config=fast) for plan in upright]
     images = [Image.fromarray(photo) for photo in photos]
     pairs = [(Image.fromarray(crop.image), Image.fromarray(crop.mask)) for crop in crops]
     rgba = [Image.fromarray(np.dstack([crop.image, crop.mask]), "RGBA") for crop in crops]
@@ -187,6 +189,7 @@ def compare_compositors(count: int) -> None:
             upright[i], images[upright[i].background.index], pairs
         ),
         "ours": ours(upright, weighed),
+        "ours, resampling: fast": ours(hurried, weighed),
         "ours, crops as their shards give them": ours(upright, crops),
         "ours, default config": ours(default, weighed),
     }

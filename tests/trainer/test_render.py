@@ -310,3 +310,20 @@ def test_the_presets_render_at_their_own_size():
     for name in PRESETS:
         sample = render_scene(paper_plan(name, record), GREY, [record].__getitem__, {"bird": 1}, "k")
         assert sample.image.shape == (preset(name).size, preset(name).size, 3) and len(sample.target) <= 1
+
+
+def test_fast_resampling_is_within_a_level_and_leaves_no_trace() -> None:
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    crop = CropRecord(
+        "c", "bird", rng.integers(0, 256, (40, 30, 3), np.uint8), np.full((40, 30), 255, np.uint8)
+    )
+    scenes = []
+    for resampling in ("exact", "fast", "exact"):
+        config = CompositorConfig(size=64, rotation_deg=0, resampling=resampling)
+        plan = plan_scene(config, np.random.default_rng(1), 1, 1, lambda _: shape_of_record(crop))
+        scenes.append(render_scene(plan, background, lambda _: crop, {"bird": 1}, "s"))
+    exact, fast, again = (scene.image.astype(int) for scene in scenes)
+    assert abs(fast - exact).max() <= 2
+    np.testing.assert_array_equal(again, exact)
+    np.testing.assert_array_equal(scenes[1].target.boxes, scenes[0].target.boxes)

@@ -115,6 +115,23 @@ def paint_scene(
     key: str,
 ) -> PaintedScene:
     """`render_scene`'s sample with the map of who is seen where."""
+    is_fast = plan.config.resampling == "fast"
+    if is_fast:
+        cv2.ipp.setUseIPP_NotExact(True)  # of this thread
+    try:
+        return _paint_scene(plan, background, crop_of, label_ids, key)
+    finally:
+        if is_fast:
+            cv2.ipp.setUseIPP_NotExact(False)
+
+
+def _paint_scene(
+    plan: ScenePlan,
+    background: UInt8Array,
+    crop_of: Callable[[int], Crop],
+    label_ids: Mapping[str, int],
+    key: str,
+) -> PaintedScene:
     canvas = paint_background(plan.background, background, plan.canvas_px)
     owner = np.zeros(canvas.shape[:2], np.uint8)
     level = solid_level(plan.config)
