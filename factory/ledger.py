@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from factory.stages import Unreadable
+from shards.entries import ShardTable, entry_of, line_of
 from shards.lease import Lease
-from shards.manifest import Manifest, ShardEntry, write_manifest
+from shards.manifest import Manifest, ShardEntry, shard_name, write_manifest
 from shards.store import Store
 
 UNREADABLE_NAME = "unreadable.txt"
@@ -22,35 +23,35 @@ class Ledger:
     def __init__(self, store: Store, manifest: Manifest, lease: Lease) -> None:
         self.manifest = manifest
         self._store, self._lease = store, lease
-        self._entries = {index_of(entry): entry for entry in manifest.shards}
+        self._lines = {index_of(entry): line_of(entry) for entry in manifest.shards}
         self._unreadable: list[str] = []
         self._next_commit = 0.0
         self._front = self._kept_before_front = 0  # every shard before the front is entered
 
     def __contains__(self, index: int) -> bool:
-        return index in self._entries
+        return index in self._lines
 
     @property
-    def entries(self) -> tuple[ShardEntry, ...]:
+    def entries(self) -> ShardTable:
         """In the order of their indexes."""
-        return tuple(self._entries[index] for index in sorted(self._entries))
+        return ShardTable.of_lines(self._lines[index] for index in sorted(self._lines))
 
     def enter(self, index: int, entry: ShardEntry, unreadable: Iterable[Unreadable] = ()) -> None:
         """Note a committed shard; writes the manifest when it is time."""
-        self._entries[index] = entry
+        self._lines[index] = line_of(entry)
         self._unreadable += [f"{item.name}: {item.why}" for item in unreadable]
         if time.monotonic() >= self._next_commit:
             self.commit(complete=False)
 
     def forget(self, index: int) -> None:
         """Take an entry back."""
-        del self._entries[index]
+        del self._lines[index]
         self._front = self._kept_before_front = 0
 
     def kept_before(self, index: int) -> int:
         """Crops of the shards before ``index`` when all of those are entered, else 0."""
-        while self._front < index and self._front in self._entries:
-            self._kept_before_front += self._entries[self._front].records
+        while self._front < index and self._front in self._lines:
+            self._kept_before_front += entry_of(self._lines[self._front]).records
             self._front += 1
         return self._kept_before_front if self._front == index else 0
 
@@ -70,8 +71,8 @@ class Ledger:
 
     def remove_strays(self) -> None:
         """Remove shards that no entry names: left by a larger build, or entered by nobody."""
-        named = {entry.name for entry in self._entries.values()}
         kind = self.manifest.kind
+        named = {shard_name(kind, index) for index in self._lines}
         strays = [
             name for name in self._store.names() if name.startswith(f"{kind}-") and name.endswith(".tar")
         ]

@@ -3,15 +3,17 @@
 A shard belongs to the set when the manifest names it; the set is finished when ``complete`` is true.
 """
 
+import builtins
 import hashlib
-import io
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NoReturn
 
+from shards.entries import ShardEntry as ShardEntry
+from shards.entries import ShardTable, canonical_json
 from shards.errors import ShardError
 from shards.store import Store
 
@@ -21,38 +23,28 @@ MANIFEST_NAME = "manifest.json"
 Kind = Literal["crops", "backgrounds"]
 
 _SHARDS_GO_HERE = '"shards": [\n  0\n ]'
+_SHARDS_BEGIN, _SHARDS_END = '\n "shards": [\n  ', "\n ]"
 _SHARD_NAME = re.compile(r"(crops|backgrounds)-([0-9]{6,})\.tar")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One committed shard.
-
-    labels: label -> records (empty for backgrounds). dropped: reason -> source slots not kept.
-    seen: source slots looked at to make it, 0 when not counted.
-    """
-
-    name: str
-    records: int
-    bytes: int
-    sha256: str
-    labels: Mapping[str, int]
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    seen: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
-    """A whole set. recipe: plain JSON values, what made it; fingerprint: its hash (`fingerprint_of`)."""
+    """A whole set. recipe: plain JSON values, what made it; fingerprint: its hash (`fingerprint_of`).
+
+    shards may be given as any row of entries, and is kept as a `ShardTable`.
+    """
 
     kind: Kind
     classes: tuple[str, ...]
     fingerprint: str
     recipe: Mapping[str, Any]
-    shards: tuple[ShardEntry, ...]
+    shards: Sequence[ShardEntry]
     complete: bool
     version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shards", ShardTable(self.shards))
 
     @property
     def records(self) -> int:
@@ -64,19 +56,16 @@ class Manifest:
 
     def to_json(self) -> str:
         """Equal manifests give equal text, a line a shard. Raises ShardError for a recipe that is no JSON."""
+        return self.to_utf8().decode()
+
+    def to_utf8(self) -> "builtins.bytes":
+        """The text of `to_json`, which a large set need not have twice in memory."""
         head = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "shards"}
-        before, after = _canonical(head | {"shards": [0]}, MANIFEST_NAME, indent=1).split(_SHARDS_GO_HERE)
-        text = io.StringIO()  # a large manifest is there once, not in lines and whole
-        text.write(f'{before}"shards": [')
-        for place, entry in enumerate(self.shards):
-            text.write(f"{',' if place else ''}\n  {_canonical(_facts_of(entry), entry.name)}")
-        text.write("\n ]" if self.shards else "]")
-        text.write(f"{after}\n")
-        return text.getvalue()
-
-
-def _facts_of(entry: ShardEntry) -> dict[str, Any]:
-    return {item.name: getattr(entry, item.name) for item in fields(entry)}
+        before, after = canonical_json(head | {"shards": [0]}, MANIFEST_NAME, indent=1).split(_SHARDS_GO_HERE)
+        lines = ShardTable(self.shards).lines
+        text = b",\n  ".join(lines)
+        parts = (b'"shards": [', b"\n  " if lines else b"", text, b"\n ]" if lines else b"]")
+        return b"".join((before.encode(), *parts, after.encode(), b"\n"))
 
 
 def shard_name(kind: Kind, index: int) -> str:
@@ -86,7 +75,7 @@ def shard_name(kind: Kind, index: int) -> str:
 
 def fingerprint_of(recipe: Mapping[str, Any]) -> str:
     """sha256 of the recipe's canonical JSON: the order of keys does not count. Raises ShardError likewise."""
-    return hashlib.sha256(_canonical(recipe, "recipe").encode()).hexdigest()
+    return hashlib.sha256(canonical_json(recipe, "recipe").encode()).hexdigest()
 
 
 def find_manifest(store: Store) -> Manifest | None:
@@ -113,10 +102,11 @@ def write_manifest(store: Store, manifest: Manifest) -> None:
     """Replaces the store's manifest whole. Raises ShardError when it would not read back."""
     place = f"{store.location}/{MANIFEST_NAME}"
     manifest_from_json(replace(manifest, shards=()).to_json(), place)
-    for entry in manifest.shards:
-        _entry(_facts_of(entry), manifest.kind, list(manifest.classes), place)
-    _check_order(manifest.shards, place)
-    store.write(MANIFEST_NAME, manifest.to_json().encode())
+    table = ShardTable(manifest.shards)
+    classes = list(manifest.classes)
+    entries = (_entry(json.loads(line), manifest.kind, classes, place) for line in table.lines)
+    deque(_in_order(entries, place), maxlen=0)
+    store.write(MANIFEST_NAME, manifest.to_utf8())
 
 
 def manifest_from_json(text: str, place: str) -> Manifest:
@@ -124,11 +114,10 @@ def manifest_from_json(text: str, place: str) -> Manifest:
 
     Raises ShardError that starts with ``place``.
     """
-    try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ShardError(f"{place}: not readable as JSON: {error}") from error
-    facts = _Facts(raw, place)
+    head, lines = _split(text)
+    facts = _Facts(_parsed(head, place), place)
+    if lines and facts.raw.get("shards") != []:
+        lines, facts = (), _Facts(_parsed(text, place), place)
     version = facts.count("version")
     if version > FORMAT_VERSION:
         raise ShardError(
@@ -143,8 +132,8 @@ def manifest_from_json(text: str, place: str) -> Manifest:
     fingerprint = facts.get("fingerprint", str)
     if not fingerprint:
         facts.fail("fingerprint", "a text")
-    shards = tuple(_entry(item, kind, classes, place) for item in facts.get("shards", list))
-    _check_order(shards, place)
+    items = (_parsed(line, place) for line in lines) if lines else iter(facts.get("shards", list))
+    shards = ShardTable(_in_order((_entry(item, kind, classes, place) for item in items), place))
     return Manifest(
         kind,
         tuple(classes),
@@ -218,12 +207,36 @@ def _entry(raw: object, kind: Kind, classes: list[str], place: str) -> ShardEntr
     return ShardEntry(name, records, facts.count("bytes"), sha256, labels, dropped, seen)
 
 
-def _check_order(shards: tuple[ShardEntry, ...], place: str) -> None:
-    for before, after in pairwise(shards):
-        if before.name == after.name:
-            raise ShardError(f"{place}: {after.name} is listed twice")
-        if _index(before) > _index(after):
-            raise ShardError(f"{place}: {after.name} comes after {before.name}, wanted rising order")
+def _in_order(shards: Iterable[ShardEntry], place: str) -> Iterator[ShardEntry]:
+    """The entries as they are. Raises ShardError where one does not come after the one before."""
+    before: ShardEntry | None = None
+    for entry in shards:
+        if before is not None and before.name == entry.name:
+            raise ShardError(f"{place}: {entry.name} is listed twice")
+        if before is not None and _index(before) > _index(entry):
+            raise ShardError(f"{place}: {entry.name} comes after {before.name}, wanted rising order")
+        before = entry
+        yield entry
+
+
+def _split(text: str) -> tuple[str, Sequence[str]]:
+    """A manifest without its shards, and their lines; all of it, and none, where it is laid out otherwise.
+
+    Read line by line, a large manifest is not in memory as text and as values both.
+    """
+    start = text.find(_SHARDS_BEGIN)
+    end = text.find(_SHARDS_END, start)
+    if start < 0 or end < 0:
+        return text, ()
+    lines = text[start + len(_SHARDS_BEGIN) : end].split(",\n  ")
+    return text[:start] + _SHARDS_BEGIN.rstrip() + text[end + 2 :], lines
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"{place}: not readable as JSON: {error}") from error
 
 
 def _index(entry: ShardEntry) -> int:
@@ -232,13 +245,3 @@ def _index(entry: ShardEntry) -> int:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
-
-
-def _canonical(value: Any, place: str, indent: int | None = None) -> str:
-    separators = (",", ":") if indent is None else (",", ": ")
-    try:
-        return json.dumps(
-            value, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=indent, separators=separators
-        )
-    except (TypeError, ValueError) as error:
-        raise ShardError(f"{place}: not plain JSON: {error}") from error

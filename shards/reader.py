@@ -67,8 +67,7 @@ class ShardSet:
             raise IndexError(f"{self.store.location}: record {index}, the set has {len(self)}")
         index %= len(self)
         shard = bisect_right(self._ends, index)
-        entry = self.manifest.shards[shard]
-        view, starts = self._opened(shard)
+        entry, view, starts = self._opened(shard)
         row = index - (self._ends[shard] - entry.records)
         return self._record(entry, view, int(starts[row]), int(starts[row + 1]))
 
@@ -101,21 +100,22 @@ class ShardSet:
         self._forget()
 
     def _forget(self) -> None:
-        self._views: OrderedDict[int, memoryview] = OrderedDict()  # least recently used first
+        self._views: OrderedDict[int, tuple[ShardEntry, memoryview]] = OrderedDict()  # oldest use first
         self._indexes: dict[int, Offsets] = {}  # eight bytes a record, so kept for good
         self._lock = threading.Lock()
 
-    def _opened(self, shard: int) -> tuple[memoryview, Offsets]:
+    def _opened(self, shard: int) -> tuple[ShardEntry, memoryview, Offsets]:
         with self._lock:
-            entry = self.manifest.shards[shard]
             if shard not in self._views:
-                self._views[shard] = self._view(entry)
+                entry = self.manifest.shards[shard]
+                self._views[shard] = entry, self._view(entry)
                 if len(self._views) > _MAX_OPEN_SHARDS:
                     self._views.popitem(last=False)
             self._views.move_to_end(shard)
+            entry, view = self._views[shard]
             if shard not in self._indexes:
-                self._indexes[shard] = self._starts(entry, self._views[shard])
-            return self._views[shard], self._indexes[shard]
+                self._indexes[shard] = self._starts(entry, view)
+            return entry, view, self._indexes[shard]
 
     def _view(self, entry: ShardEntry) -> memoryview:
         view = self.store.view(entry.name)
