@@ -229,6 +229,8 @@ def _split(text: str) -> tuple[str, Sequence[str]]:
     if start < 0 or end < 0:
         return text, ()
     lines = text[start + len(_SHARDS_BEGIN) : end].split(",\n  ")
+    if any("\n" in line for line in lines):  # an entry takes several: the layout of older sets
+        return text, ()
     return text[:start] + _SHARDS_BEGIN.rstrip() + text[end + 2 :], lines
 
 

@@ -61,6 +61,14 @@ def test_shards_are_ordered_by_number_beyond_the_padding() -> None:
     assert manifest_from_json(text, "m").shards == shards
 
 
+@pytest.mark.parametrize("indent", [None, 1, 2])
+def test_a_manifest_may_be_laid_out_in_any_way(indent) -> None:
+    manifest = Manifest("crops", ("bird",), "f", {"shards": [1, 2]}, (entry(0), entry(1)), True)
+    text = json.dumps(json.loads(manifest.to_json()), indent=indent)
+    assert manifest_from_json(text, "m") == manifest
+    assert manifest_from_json(manifest.to_json(), "m") == manifest
+
+
 def drop(key: str) -> Callable[[dict[str, Any]], object]:
     return lambda raw: raw.pop(key)
 
