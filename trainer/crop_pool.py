@@ -27,6 +27,8 @@ class StreamConfig(StrictModel):
     crop is drawn about block * stay * m / pool times a pass (see `trainer.window` for the statistics).
     balance: of the crops' classes: ``natural``, each crop alike; ``equal``, each class alike; or a weight for
     each class. Classes that a pool has no crop of are left out of its scenes.
+    num_scenes: scenes that there are, over and over; without it no two are the same. For comparisons by the
+    amount of synthetic data, as the paper's Tables III and IV.
     decoded_mb: decoded pictures kept for their next use, for crops, backgrounds and photos each, in every
     process that loads.
     """
@@ -36,6 +38,7 @@ class StreamConfig(StrictModel):
     block: int = Field(default=1024, ge=1)
     stay: int = Field(default=16, ge=1)
     balance: Balance = "natural"
+    num_scenes: int | None = Field(default=None, ge=1)
     decoded_mb: int = Field(default=128, ge=0)
 
     @model_validator(mode="after")

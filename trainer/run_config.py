@@ -36,8 +36,9 @@ class RunConfig(StrictModel):
     with the photos and those of ``unlabelled``, which finetune's detector has labelled.
     num_real: photos of the training split, nested subsets drawn by the seed (or by ``subset_seed`` for all
     seeds; 2020 is the paper's).
-    pretrain, finetune, self_training, training: settings of the phases; without ``finetune`` it has those of
-    ``training``, as ``scratch`` and ``mixed`` do, and without ``self_training`` it has those of finetune.
+    pretrain, finetune, mixed, self_training, training: settings of the phases; without ``finetune`` or
+    ``mixed`` these have those of ``training``, as ``scratch`` does, and without ``self_training`` it has
+    those of finetune. With the steps of pretrain and finetune together ``mixed`` is a fair rival of both.
     With few photos a finetuning at the rate of a training from scratch can undo some of the pretraining: a
     lower ``finetune.lr``, or ``finetune.freeze``, keeps more of it.
     validation_images: photos from the end of the same seeded order, for `TrainingConfig.validate_every`.
@@ -67,6 +68,7 @@ class RunConfig(StrictModel):
     pretrain: TrainingConfig = TrainingConfig()
     training: TrainingConfig = TrainingConfig()
     finetune: TrainingConfig | None = None
+    mixed: TrainingConfig | None = None
     self_training: TrainingConfig | None = None
     unlabelled: UnlabelledConfig | None = None
     compose_on: Literal["cpu", "device"] = "cpu"
@@ -108,7 +110,12 @@ class RunConfig(StrictModel):
     def _name_of(self, phase: Phase) -> str:
         if phase == "self_training" and self.self_training is None:
             phase = "finetune"
-        given = {"pretrain": self.pretrain, "finetune": self.finetune, "self_training": self.self_training}
+        given = {
+            "pretrain": self.pretrain,
+            "finetune": self.finetune,
+            "mixed": self.mixed,
+            "self_training": self.self_training,
+        }
         return phase if given.get(phase) is not None else "training"
 
 

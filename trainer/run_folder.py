@@ -1,6 +1,7 @@
 """One run folder: the grid of trainings of a run, what is done of it, and its scores."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -112,14 +113,16 @@ class Run:
                 )
         write_text(path, to_yaml(self.config))
 
-    def run(self) -> None:
-        """Train and score what is missing; write scores.json, table.md and the sheets."""
+    def run(self, cells: Sequence[Cell] | None = None) -> None:
+        """Train and score what is missing of the cells, by default of the whole grid; write scores.json,
+        table.md and the sheets. What a cell goes on from must be done, or stand before it.
+        """
         sheet = self.out / "scenes.png"
         if not sheet.exists():
             scenes = self.data.scenes(self.config.seeds[0])
             scene_sheet([scenes[i] for i in range(24)], sheet)
         with Workers(self.config.cluster) as workers:
-            for cell in cells_of(self.config):
+            for cell in cells_of(self.config) if cells is None else cells:
                 if self.scores_of(cell) is None:
                     self._run_cell(cell, workers)
         write_text(self.out / "scores.json", json.dumps(self._scores(), indent=1) + "\n")
@@ -245,6 +248,7 @@ def _train_part(part: Run, cell: Cell, device: torch.device, ranks: Ranks) -> No
 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The settings that the weights depend on. Those that an older config.yaml lacks have their defaults."""
-    trainings = dict.fromkeys(("pretrain", "training", "finetune"), _FREE_IN_TRAINING)
+    names = ("pretrain", "training", "finetune", "mixed", "self_training")
+    trainings = dict.fromkeys(names, _FREE_IN_TRAINING)
     free: dict[str, Any] = {**dict.fromkeys(_FREE, True), "cluster": _FREE_IN_CLUSTER}
     return config.model_dump(mode="json", exclude={**free, **trainings})

@@ -29,6 +29,7 @@ from trainer.loader import batches as batches
 from trainer.sample import Sample, UInt8Array
 
 # Each draw has numbers of its own, so that equal indices of two streams or pools are not alike.
+_ENDLESS = 1 << 62
 _SCENE, _PHOTO, _ORDER, _CROPS, _BACKGROUNDS, _DISTRACTORS, _CHANGES = 1, 2, 3, 4, 5, 6, 7
 
 
@@ -70,7 +71,7 @@ class SyntheticStream:
             backgrounds = Collection([backgrounds])
         self._config, self._label_ids, self._seed = config, dict(label_ids), seed
         self.augment = augment
-        self._block = stream.block
+        self._block, self._num_scenes = stream.block, stream.num_scenes or _ENDLESS
         self._crops = RecordPool(crops, stream.pool, stream, [seed, _CROPS], stream.balance)
         self._backgrounds = RecordPool(backgrounds, stream.background_pool, stream, [seed, _BACKGROUNDS])
         self._distractors = (
@@ -81,6 +82,7 @@ class SyntheticStream:
 
     def parts(self, index: int) -> SceneParts:
         """Scene ``index`` before it is painted; each crop it shows is read once."""
+        index %= self._num_scenes
         self._enter(index // self._block)
         rng = np.random.default_rng([self._seed, _SCENE, index])
         read: dict[int, CropRecord] = {}
