@@ -31,6 +31,8 @@ def test_the_house_rules_hold(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "configs.reference",
+        "configs.show",
         "factory.backgrounds",
         "factory.build",
         "factory.convert",
@@ -40,8 +42,12 @@ def test_the_house_rules_hold(command: list[str]) -> None:
         "factory.train_gan",
         "factory.train_redo",
         "shards.inspect",
+        "trainer.anchors",
         "trainer.datasets",
+        "trainer.deploy",
+        "trainer.evaluate",
         "trainer.export",
+        "trainer.predict",
         "trainer.preview",
         "trainer.run",
     ],

@@ -11,11 +11,14 @@ import numpy as np
 
 from configs.errors import InputError
 from trainer.dataset import BoxedImage
-from trainer.sample import Target, make_target
+from trainer.sample import NUM_LANDMARKS, Target, make_target
 
 logger = logging.getLogger(__name__)
 
 MIN_SIDE_PX = 1.0  # a box with a smaller side, after clipping, shows nothing
+
+Points = Sequence[Sequence[float]]
+_NO_POINTS: Points = ((0.0, 0.0),) * NUM_LANDMARKS
 
 
 def find_root(root: Path, home: Path) -> Path:
@@ -64,24 +67,39 @@ def parse_number(text: object, place: str) -> float:
 
 @dataclass(slots=True)
 class BoxList:
-    """The objects of one image while they are read. Boxes are xyxy pixels, as annotated."""
+    """The objects of one image while they are read. Boxes are xyxy pixels, as annotated.
+
+    landmarks: the (x, y) px of each object's five points, see `Target`; None for an object without.
+    """
 
     boxes: list[Sequence[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     ignore: list[bool] = field(default_factory=list)
+    landmarks: list[Points | None] = field(default_factory=list)
 
-    def add(self, box: Sequence[float], label: int, ignore: bool = False) -> None:
+    def add(
+        self, box: Sequence[float], label: int, ignore: bool = False, landmarks: Points | None = None
+    ) -> None:
         """One more object."""
         self.boxes.append(box)
         self.labels.append(label)
         self.ignore.append(ignore)
+        self.landmarks.append(landmarks)
 
     def clipped(self, width: int, height: int) -> Target:
-        """Its Target: boxes clipped to the image; those with a side under 1 px left are dropped."""
+        """Its Target: boxes clipped to the image; those with a side under 1 px left are dropped.
+
+        Landmarks stay where they were annotated; a Target of objects that all lack them has none.
+        """
         boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
         boxes = np.clip(boxes, 0, [width, height, width, height])
         keep = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX).all(axis=1)
-        return make_target(boxes[keep], np.asarray(self.labels)[keep], np.asarray(self.ignore)[keep])
+        labels, ignore = np.asarray(self.labels)[keep], np.asarray(self.ignore)[keep]
+        known = np.array([points is not None for points in self.landmarks], bool)[keep]
+        if not known.any():
+            return make_target(boxes[keep], labels, ignore)
+        points = np.asarray([each or _NO_POINTS for each in self.landmarks], np.float32)[keep]  # (N, 5, 2)
+        return make_target(boxes[keep], labels, ignore, points, known)
 
     def on_photo(self, key: str, path: Path, width: int, height: int) -> BoxedImage:
         """The annotated photo, of that size in px."""

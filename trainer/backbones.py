@@ -6,23 +6,39 @@
 | mobilenet_v2 | torchvision | expansions before strides 16 and 32, last: 38 (192), 19 (576), 10 (1280) |
 | resnet50 | torchvision | conv4_block4..6 (1024), conv5_block1..3 (2048): 19, 19, 19, 10, 10, 10 |
 
-With Keras' padding MobileNet v1 gives 18, 18, 9, 9.
+With Keras' padding MobileNet v1 gives 18, 18, 9, 9. ``timm/NAME`` is any other of timm's, see
+`trainer.timm_backbones`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet50
 
 from configs.embedded import EMBEDDED_WEIGHTS
 from configs.errors import InputError
+from configs.kinds import did_you_mean
+from trainer.timm_backbones import PREFIX, TimmBackbone, make_timm_backbone, timm_maps
 from trainer.weights import StateDict, first_line, load_strictly, read_state_dict
 
-BackboneName = Literal["mobilenet_v1", "mobilenet_v2", "resnet50"]
+OwnBackboneName = Literal["mobilenet_v1", "mobilenet_v2", "resnet50"]
+
+
+def _known(name: str) -> str:
+    if name.startswith(PREFIX):
+        timm_maps(name)
+    elif name not in get_args(OwnBackboneName):
+        raise ValueError(f"no backbone {did_you_mean(name, get_args(OwnBackboneName))} (or {PREFIX}NAME)")
+    return name
+
+
+BackboneName = Annotated[str, AfterValidator(_known)]
+AnyBackbone: TypeAlias = "Backbone | TimmBackbone"
 
 _TIMM_NAME = "mobilenetv1_100.ra4_e3600_r224_in1k"
 
@@ -61,8 +77,8 @@ class Backbone(nn.Module):
 
 def make_backbone(
     name: BackboneName, weights: str, home: Path, *, image_size: int, keras_padding: bool = False
-) -> Backbone:
-    """A backbone without its classifier.
+) -> AnyBackbone:
+    """A backbone without its classifier; for ``timm/NAME`` see `make_timm_backbone`.
 
     weights: ``none`` (the library's random initialisation, from torch's global generator), ``imagenet``, or a
     file: a state dict of the library's model, ``.safetensors`` or torch's format (relative to the working
@@ -72,6 +88,8 @@ def make_backbone(
     cells at stride 16 where the symmetric padding gives 19).
     Raises InputError when the weights are missing or those of something else.
     """
+    if name.startswith(PREFIX):
+        return make_timm_backbone(name, weights, home, image_size=image_size)
     architecture = _ARCHITECTURES[name]
     model = architecture.make()
     if weights != "none":
@@ -129,7 +147,7 @@ def _cut_resnet50(model: nn.Module) -> list[nn.Sequential]:
 _IMAGENET_MEAN, _IMAGENET_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 _V2, _R50 = MobileNet_V2_Weights.IMAGENET1K_V1, ResNet50_Weights.IMAGENET1K_V1
 
-_ARCHITECTURES: Mapping[BackboneName, _Architecture] = {
+_ARCHITECTURES: Mapping[str, _Architecture] = {
     "mobilenet_v1": _Architecture(
         _make_mobilenet_v1,
         _cut_mobilenet_v1,

@@ -33,8 +33,8 @@ def xywh_to_xyxy(boxes: Tensor) -> Tensor:
 
 def clip_boxes(boxes: Tensor, width: float, height: float) -> Tensor:
     """The part of each box inside the image; a box wholly outside gets a side of length 0."""
-    limit = boxes.new_tensor([width, height, width, height])
-    return boxes.clamp(min=0).minimum(limit)
+    x, y = boxes[..., ::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack((x, y), -1).flatten(-2)
 
 
 def box_areas(boxes: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ Colour = tuple[int, int, int]
 GREEN: Colour = (40, 200, 70)  # RGB, objects
 ORANGE: Colour = (255, 140, 0)  # detections
 GREY: Colour = (170, 170, 170)  # ignored objects
+RED: Colour = (230, 40, 60)  # errors
+_LANDMARK: Colour = (255, 60, 200)
 _DARK: Colour = (20, 20, 20)
 _PAPER: Colour = (245, 245, 245)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -81,6 +83,48 @@ def draw_objects(
     return np.array(canvas)
 
 
+def draw_named(image: UInt8Array, detections: Detections, names: Sequence[str]) -> UInt8Array:
+    """A copy with each detection's box, class and score, in a colour of its class, and its landmarks as dots.
+
+    names: of labels 1, 2, … Lines and letters grow with the image.
+    """
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    pen = ImageDraw.Draw(canvas, "RGBA")
+    longest = max(image.shape[:2])
+    line_px, text_px = max(2, round(longest / 400)), max(_TAG_PX, round(longest / 60))
+    places = [_pixels_of(box, 1.0) for box in detections.boxes]
+    colours = [_OBJECTS[(label - 1) % len(_OBJECTS)] for label in detections.labels]
+    for place, colour in zip(places[::-1], colours[::-1], strict=True):  # the best last, on top
+        _framed(pen, place, colour, line_px)
+    for points, box in zip(_landmarks_of(detections), detections.boxes, strict=False):
+        radius = max(1.0, min(1.5 * line_px, float(box[2] - box[0]) / 24))
+        for x, y in points:
+            pen.ellipse((x - radius - 1, y - radius - 1, x + radius + 1, y + radius + 1), _DARK)
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), _LANDMARK)
+    taken: list[Rect] = []
+    for place, colour, label, score in zip(
+        places, colours, detections.labels, detections.scores, strict=True
+    ):
+        text = f"{names[label - 1]} {score:.2f}"
+        taken.append(_tag(pen, place, text, colour, canvas.size, taken, text_px))
+    return np.array(canvas)
+
+
+def mark_boxes(image: UInt8Array, boxes: FloatArray, colour: Colour = RED) -> UInt8Array:
+    """A copy with boxes (N, 4) outlined, thicker than the others."""
+    drawn = np.ascontiguousarray(image).copy()
+    for box in boxes:
+        _draw_box(drawn, box, colour, max(2, round(max(drawn.shape[:2]) / 130)))
+    return drawn
+
+
+def encode_image(image: UInt8Array, suffix: str) -> bytes:
+    """The file of uint8 (H, W, 3) RGB pixels in the format of a suffix, ``.jpg``: any that OpenCV writes."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else []
+    _, encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+    return encoded.tobytes()
+
+
 def titled(sheet: UInt8Array, title: str) -> UInt8Array:
     """The picture below a line of text, on paper."""
     strip = np.full((28, sheet.shape[1], 3), _PAPER, np.uint8)
@@ -116,8 +160,13 @@ def contact_sheet(
 def write_png(path: Path, image: UInt8Array) -> None:
     """Write uint8 (H, W, 3) RGB pixels; the folder is made. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    path.write_bytes(encoded.tobytes())
+    path.write_bytes(encode_image(image, ".png"))
+
+
+def _landmarks_of(detections: Detections) -> FloatArray:
+    """(N, 5, 2), or (0, 5, 2) without."""
+    points = detections.landmarks
+    return np.zeros((0, 5, 2), np.float32) if points is None else points
 
 
 def _fit(image: UInt8Array, cell_px: int) -> UInt8Array:
@@ -173,11 +222,11 @@ def _pixels_of(box: FloatArray, scale: float) -> Rect:
     return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
 
 
-def _framed(pen: ImageDraw.ImageDraw, place: Rect, colour: Colour) -> None:
+def _framed(pen: ImageDraw.ImageDraw, place: Rect, colour: Colour, line_px: int = 2) -> None:
     """A solid outline inside the box, with a dark rim around it that makes it show on any ground."""
     x0, y0, x1, y1 = place
     pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(*_DARK, 150))
-    pen.rectangle(place, outline=colour, width=2)
+    pen.rectangle(place, outline=colour, width=line_px)
 
 
 def _dashed(pen: ImageDraw.ImageDraw, place: Rect, colour: Colour) -> None:
@@ -199,9 +248,10 @@ def _tag(
     colour: Colour,
     size: tuple[int, int],
     taken: Sequence[Rect],
+    text_px: int = _TAG_PX,
 ) -> Rect:
     """Text on a plate at a corner of the box where no other tag is, within the picture; returns the plate."""
-    width, height = round(pen.textlength(text, _font(_TAG_PX))) + 7, _TAG_PX + 4
+    width, height = round(pen.textlength(text, _font(text_px))) + 7, text_px + 4
     x0, y0, x1, y1 = place
     corners = [
         (x, y)
@@ -214,7 +264,7 @@ def _tag(
     ]
     plate = next((each for each in plates if not any(_overlap(each, other) for other in taken)), plates[0])
     pen.rectangle(plate, fill=colour)
-    pen.text((plate[0] + 4, plate[3] - 3), text, _DARK, _font(_TAG_PX), anchor="ls")
+    pen.text((plate[0] + 4, plate[3] - 3), text, _DARK, _font(text_px), anchor="ls")
     return plate
 
 

@@ -4,19 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from configs.errors import InputError
-from trainer.augment import fit_sample
 from trainer.dataset import BoxedImage
+from trainer.detection import Shown, Size, detect_all, made_ahead, resized
 from trainer.detector import Detector
 from trainer.images import read_boxed_image
 from trainer.metrics.coco import coco_average_precision
 from trainer.metrics.voc import voc_average_precision
 from trainer.sample import Detections, Target
-
-_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,24 +25,23 @@ class Evaluation:
 
 
 def detect_photos(
-    detector: Detector, photos: Sequence[BoxedImage], size: int, device: torch.device
+    detector: Detector,
+    photos: Sequence[BoxedImage],
+    size: int,
+    device: torch.device,
+    shown_at: Size = "square",
 ) -> list[Detections]:
-    """Detections in each photo, which is resized to the detector's square; boxes are pixels of the file."""
-    found: list[Detections] = []
-    for start in range(0, len(photos), _BATCH):
-        part = photos[start : start + _BATCH]
-        fitted = [fit_sample(read_boxed_image(p), p.target, size, None, None, p.key).image for p in part]
-        images = torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).to(device)
-        found += [
-            _to_file_pixels(detections, photo, size)
-            for detections, photo in zip(detector.detect(images), part, strict=True)
-        ]
-    return found
+    """Detections in each photo, in pixels of its file, with landmarks where the detector gives them.
 
+    size: of the detector's square, to which each photo is resized unless ``shown_at`` says otherwise.
+    """
 
-def _to_file_pixels(detections: Detections, photo: BoxedImage, size: int) -> Detections:
-    scale = np.array([photo.width, photo.height, photo.width, photo.height], np.float32) / size
-    return Detections((detections.boxes * scale).astype(np.float32), detections.scores, detections.labels)
+    def show(photo: BoxedImage) -> Shown[None]:
+        image = resized(read_boxed_image(photo), shown_at, size)
+        return Shown(None, image, photo.width, photo.height)
+
+    shown = made_ahead(show, photos)
+    return [found for _, found in detect_all(detector, shown, size, device)]
 
 
 def evaluate(

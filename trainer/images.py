@@ -4,6 +4,9 @@ EXIF orientation is ignored on purpose: CUB, VOC and COCO give boxes and sizes o
 the turned picture. `read_boxed_image` refuses a photo whose stored size is not the annotated one.
 """
 
+import struct
+import zlib
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -14,13 +17,19 @@ from configs.errors import InputError
 from trainer.dataset import BoxedImage
 from trainer.sample import UInt8Array
 
-_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What Pillow's decoders raise on a file that is cut, damaged or lies about itself.
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, ArithmeticError, RuntimeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+# Ghostscript would be started to read this one: a photo never asks for that.
+_FORMATS_THAT_RUN_PROGRAMS = frozenset({"EPS"})
 
 
 def read_image(path: Path) -> UInt8Array:
     """The stored pixels, uint8 (H, W, 3) RGB. Raises InputError for a missing, foreign or truncated file."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_formats()) as image:
             return np.array(image.convert("RGB"))
     except _UNREADABLE as error:
         raise InputError(f"{path}: {_reason(error)}, wanted a whole image file") from error
@@ -29,7 +38,7 @@ def read_image(path: Path) -> UInt8Array:
 def read_size(path: Path) -> tuple[int, int]:
     """Stored (width, height) in px, from the header alone. Raises InputError as `read_image` does."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_formats()) as image:
             return image.size
     except _UNREADABLE as error:
         raise InputError(f"{path}: {_reason(error)}, wanted an image file") from error
@@ -60,6 +69,12 @@ def resize_antialiased(image: UInt8Array, width: int, height: int) -> UInt8Array
             np.uint8, copy=False
         )
     return image
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in _FORMATS_THAT_RUN_PROGRAMS]
 
 
 def _reason(error: Exception) -> str:

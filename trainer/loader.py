@@ -123,7 +123,10 @@ def samples_of(batch: Batch) -> Iterator[Sample]:
     """The samples that were stacked."""
     images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
     for i, key in enumerate(batch.keys):
-        target = Target(batch.boxes[i].numpy(), batch.labels[i].numpy(), batch.ignore[i].numpy())
+        points = None if batch.landmarks is None else batch.landmarks[i].numpy()
+        known = None if batch.has_landmarks is None else batch.has_landmarks[i].numpy()
+        labels, ignore = batch.labels[i].numpy(), batch.ignore[i].numpy()
+        target = Target(batch.boxes[i].numpy(), labels, ignore, points, known)
         yield Sample(key, images[i], target)
 
 
@@ -133,11 +136,18 @@ def fingerprint(stream: Stream, count: int = 500) -> str:
 
 
 def fingerprint_of(samples: Iterable[Sample], count: int = 500) -> str:
-    """sha256 of the keys, pixels, boxes, labels and ignore flags of the first ``count`` samples."""
+    """sha256 of the keys, pixels, boxes, labels and ignore flags of the first ``count`` samples.
+
+    Landmarks count, too, where an object has them: without any the sum is that of a target without the field.
+    """
     digest = hashlib.sha256()
     for sample in islice(samples, count):
         target = sample.target
-        for array in (sample.image, target.boxes, target.labels, target.ignore):
+        arrays: list[np.ndarray] = [sample.image, target.boxes, target.labels, target.ignore]
+        known = target.has_landmarks
+        if target.landmarks is not None and known is not None and known.any():
+            arrays += [known, target.landmarks[known]]
+        for array in arrays:
             digest.update(f"{sample.key} {array.dtype} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

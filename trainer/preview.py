@@ -11,10 +11,10 @@ from configs.entry import run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from shards.errors import ShardError
+from trainer.anchor_maps import lay_out
 from trainer.boxes import cxcywh_to_xyxy
-from trainer.detectors.ssd import Ssd, SsdConfig
+from trainer.detector import Detector
 from trainer.drawing import contact_sheet, draw_objects, stacked, titled, write_png
-from trainer.matching import match_anchors
 from trainer.open_scenes import open_photos, open_scenes
 from trainer.run import load_run
 from trainer.run_config import RunConfig
@@ -84,28 +84,19 @@ def _counted_objects(target: Target) -> str:
 class _Anchors:
     """A detector's anchors and its rule of who answers for what."""
 
-    def __init__(self, config: SsdConfig, anchors: torch.Tensor) -> None:
-        self._config, self._anchors = config, cxcywh_to_xyxy(anchors)
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._corners = cxcywh_to_xyxy(lay_out(detector.anchor_maps()))
 
     def matched(self, target: Target) -> list[FloatArray]:
         """Of each object the anchors (A_n, 4), xyxy px, that are taught to find it."""
-        config = self._config
-        labels, index = match_anchors(
-            self._anchors,
-            *(torch.from_numpy(part) for part in (target.boxes, target.labels, target.ignore)),
-            positive_iou=config.positive_iou,
-            negative_iou=config.negative_iou,
-            force_iou=config.force_iou,
-        )
-        return [self._anchors[(labels > 0) & (index == k)].numpy() for k in range(len(target))]
+        objects = (torch.from_numpy(part) for part in (target.boxes, target.labels, target.ignore))
+        labels, index = self._detector.match(self._corners, *objects)
+        return [self._corners[(labels > 0) & (index == k)].numpy() for k in range(len(target))]
 
 
 def _anchors_of(config: RunConfig, num_classes: int, home: Path) -> _Anchors:
-    if not isinstance(config.detector, SsdConfig):
-        raise InputError(f"--anchors: found a detector of kind {config.detector.kind}, wanted ssd")
-    detector = config.detector.without_weights().build(num_classes, home)
-    assert isinstance(detector, Ssd)
-    return _Anchors(config.detector, detector.anchors)
+    return _Anchors(config.detector.without_weights().build(num_classes, home))
 
 
 def _counted(matched: Sequence[list[FloatArray]], samples: Sequence[Sample]) -> str:

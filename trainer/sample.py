@@ -131,11 +131,28 @@ def _collate_landmarks(targets: list[Target]) -> dict[str, tuple[Tensor, ...]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What a detector found in one image, best first. Boxes are xyxy pixels of the image it was given."""
+    """What a detector found in one image, best first. Boxes are xyxy pixels of the image it was given.
+
+    landmarks: see `Target`; None from a detector that finds none.
+    """
 
     boxes: FloatArray  # (N, 4)
     scores: FloatArray  # (N,) 0..1
     labels: npt.NDArray[np.int64]  # (N,) 1..num_classes
+    landmarks: FloatArray | None = None  # (N, 5, 2)
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def chosen(self, rows: Any) -> "Detections":
+        """Some of them: rows is an index or a mask (N,)."""
+        points = None if self.landmarks is None else self.landmarks[rows]
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], points)
+
+    def scaled(self, x: float, y: float) -> "Detections":
+        """The same in an image that is so many times as wide and high."""
+        boxes = (self.boxes * np.array([x, y, x, y], np.float32)).astype(np.float32)
+        points = self.landmarks
+        if points is not None:
+            points = (points * np.array([x, y], np.float32)).astype(np.float32)
+        return Detections(boxes, self.scores, self.labels, points)

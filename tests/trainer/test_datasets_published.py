@@ -14,10 +14,11 @@ from scipy.io import savemat
 from configs.errors import InputError
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.datasets.csv_boxes import CsvBoxesConfig
-from trainer.datasets.fddb import FddbConfig, ellipse_to_xyxy
+from trainer.datasets.fddb import FddbConfig
 from trainer.datasets.stanford_cars import StanfordCarsConfig
 from trainer.datasets.wider import WiderConfig, read_faces
 from trainer.datasets.yolo import YoloConfig
+from trainer.metrics.fddb import ellipse_boxes
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SIDES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
@@ -95,12 +96,12 @@ def table(root: Path, text: str, **changes: Any) -> CsvBoxesConfig:
 
 @pytest.mark.parametrize("angle_deg", [-80, -30, 0, 15, 45, 90])
 def test_an_ellipse_s_box_is_that_of_its_pixels(angle_deg: int) -> None:
-    box = ellipse_to_xyxy(60.0, 25.0, math.radians(angle_deg), 100.5, 90.5)
+    (box,) = ellipse_boxes([60.0, 25.0, math.radians(angle_deg), 100.5, 90.5])
     # pixel (100, 90) has its centre at (100.5, 90.5)
     canvas = np.zeros((200, 200), np.uint8)
     cv2.ellipse(canvas, (100, 90), (60, 25), angle_deg, 0, 360, 255, -1)
     ys, xs = np.nonzero(canvas)
-    assert np.abs(np.array(box) - [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).max() < 1.2
+    assert np.abs(box - [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).max() < 1.2
     turns = np.linspace(0, 2 * np.pi, 20_000)
     cosine, sine = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
     outline = 100.5 + 60 * np.cos(turns) * cosine - 25 * np.sin(turns) * sine

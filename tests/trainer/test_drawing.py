@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.drawing import GREEN, GREY, ORANGE, contact_sheet, draw_detections, write_png
+from trainer.drawing import (
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    contact_sheet,
+    draw_detections,
+    draw_named,
+    encode_image,
+    mark_boxes,
+    write_png,
+)
 from trainer.sample import Detections, make_target
 
 
@@ -50,3 +61,33 @@ def test_a_written_picture_reads_back_equal(tmp_path: Path) -> None:
     write_png(tmp_path / "new" / "folder" / "p.png", image)
     with Image.open(tmp_path / "new" / "folder" / "p.png") as written:
         assert np.array_equal(np.asarray(written), image)
+
+
+def test_named_detections_have_a_colour_a_class_and_their_landmarks() -> None:
+    image = np.full((200, 300, 3), 90, np.uint8)
+    boxes = np.array([[10, 30, 110, 130], [150, 30, 290, 190]], np.float32)
+    points = np.zeros((2, 5, 2), np.float32)
+    points[:] = (60, 80)
+    found = Detections(boxes, np.array([0.9, 0.5], np.float32), np.array([1, 2]), points)
+    drawn = draw_named(image, found, ["bird", "ufo"])
+    assert not np.array_equal(drawn[30, 60], drawn[30, 220])  # the boxes' colours
+    assert np.array_equal(drawn[80, 60], (255, 60, 200))
+    without = draw_named(image, Detections(boxes, found.scores, found.labels), ["bird", "ufo"])
+    assert np.array_equal(without[80, 60], image[80, 60])
+    assert np.array_equal(draw_named(image, found.chosen([]), []), image)
+
+
+def test_marked_boxes_are_red() -> None:
+    image = np.zeros((50, 50, 3), np.uint8)
+    assert _has(mark_boxes(image, np.array([[10, 10, 40, 40]], np.float32)), RED)
+    assert not image.any()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "most"), [(".png", 0), (".bmp", 0), (".tif", 0), (".jpg", 12), (".webp", 12)]
+)
+def test_a_picture_is_encoded_by_its_suffix(suffix: str, most: int, tmp_path: Path) -> None:
+    image = np.full((20, 30, 3), (200, 40, 90), np.uint8)
+    (tmp_path / f"p{suffix}").write_bytes(encode_image(image, suffix))
+    with Image.open(tmp_path / f"p{suffix}") as written:
+        assert np.abs(np.asarray(written.convert("RGB")).astype(int) - image).max() <= most

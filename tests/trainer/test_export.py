@@ -374,7 +374,7 @@ def test_two_exports_at_a_time_are_refused(job) -> None:
     ("arguments", "message"),
     [
         (["--images", "0"], "--images: found 0, wanted at least 1"),
-        (["--images", "2", "--masks", "png"], "masks: found 'png': input should be 'rle'"),
+        (["--images", "2", "--masks", "png"], "masks: found 'png', wanted 'rle'"),
         (["--images", "2", "--quality", "101"], "quality: found 101"),
         (["--images", "2", "more"], "wanted a configuration and a folder"),
     ],

@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.models.detection._utils import SSDMatcher
+from torchvision.ops import box_iou
 
 from trainer.matching import IGNORED, match_anchors, pair_greedily
 
@@ -12,7 +16,7 @@ def strips(*lengths: float) -> Tensor:
     return torch.tensor([[0.0, 0, length, 10] for length in lengths]).reshape(-1, 4)
 
 
-def match(anchors: Tensor, boxes: Tensor, ignore: list[bool] | None = None, **options: float) -> list[int]:
+def match(anchors: Tensor, boxes: Tensor, ignore: list[bool] | None = None, **options: Any) -> list[int]:
     labels = torch.arange(1, len(boxes) + 1)
     flags = torch.tensor(ignore or [False] * len(boxes))
     return match_anchors(anchors, boxes, labels, flags, **options)[0].tolist()
@@ -44,6 +48,30 @@ def test_a_forced_anchor_stays_with_its_object_though_another_overlaps_it_more()
     )
     assert labels.tolist() == [7, 8]
     assert index.tolist() == [0, 1]
+
+
+def test_with_the_last_claim_an_object_can_lose_its_only_anchor() -> None:
+    assert match(strips(100, 35), strips(99, 100), positive_iou=1.0) == [2, 1]
+    assert match(strips(100, 35), strips(99, 100), positive_iou=1.0, claims="last") == [2, IGNORED]
+    assert match(strips(100, 35), strips(100, 99), positive_iou=1.0, claims="last") == [2, IGNORED]
+    assert match(strips(29), strips(100), claims="last") == [0]
+
+
+@given(data=st.data())
+def test_the_last_claims_are_torchvisions(data: st.DataObject) -> None:
+    corners = st.tuples(*[st.integers(0, 20)] * 4).map(
+        lambda b: (b[0], b[1], b[0] + b[2] + 1, b[1] + b[3] + 1)
+    )
+    anchors, boxes = (
+        torch.tensor(data.draw(st.lists(corners, min_size=1, max_size=8)), dtype=torch.float32) for _ in "ab"
+    )
+    iou = box_iou(boxes, anchors)
+    assume((iou.amax(1) > 0).all())
+    expected = (SSDMatcher(0.5)(iou) + 1).clamp(min=0)
+    labels = torch.arange(1, len(boxes) + 1)
+    options: Any = {"positive_iou": 0.5, "negative_iou": 0.5, "force_iou": 0.0, "claims": "last"}
+    found, _ = match_anchors(anchors, boxes, labels, torch.zeros(len(boxes), dtype=torch.bool), **options)
+    assert torch.equal(found, expected)
 
 
 def test_an_ignored_object_is_neither_found_nor_background() -> None:

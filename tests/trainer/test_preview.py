@@ -68,6 +68,13 @@ def test_every_object_that_counts_has_anchors_and_an_ignored_one_none(config) ->
     assert set(ignored) == {True, False}
 
 
+@pytest.mark.parametrize("kind", ["retinaface", "ssdlite320"])
+def test_any_kinds_anchors_can_be_looked_at(config, kind) -> None:
+    settings = [f"detector.kind={kind}", "detector.weights=none", "detector.image_size=96"]
+    both, three = sheet(config, *settings), sheet(config, "--anchors", *settings)
+    assert three.shape[0] == both.shape[0] * 3 // 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,6 +1,5 @@
 """FDDB (Jain and Learned-Miller 2010): ten folds of photos, each face an ellipse."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from trainer.annotations import (
 )
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.images import read_size
+from trainer.metrics.fddb import ellipse_boxes
 
 
 class FddbConfig(DatasetConfig):
@@ -52,21 +52,6 @@ class FddbConfig(DatasetConfig):
         return list(self.splits)
 
 
-def ellipse_to_xyxy(
-    major: float, minor: float, angle_rad: float, cx: float, cy: float
-) -> tuple[float, float, float, float]:
-    """The tight box of an ellipse with these half-axes, the major one turned by an angle from the x axis.
-
-    A point of it is ``(cx + a cos t cos u - b sin t sin u, cy + a cos t sin u + b sin t cos u)``, so its
-    half-width is ``sqrt((a cos u)^2 + (b sin u)^2)``. The centre is a place in a frame whose origin is the
-    photo's corner; FDDB does not say whether its numbers mean corners or centres of pixels.
-    """
-    cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
-    half_width = math.hypot(major * cosine, minor * sine)
-    half_height = math.hypot(major * sine, minor * cosine)
-    return cx - half_width, cy - half_height, cx + half_width, cy + half_height
-
-
 def _read_fold(path: Path) -> dict[str, BoxList]:
     """The faces of each photo: its name, a count, and a line ``major minor angle x y 1`` a face."""
     lines = read_text(path, "FDDB's ellipses").splitlines()
@@ -98,4 +83,5 @@ def _read_ellipse(line: str, place: str) -> tuple[float, float, float, float]:
     values = [parse_number(text, place) for text in line.split()]
     if len(values) not in (5, 6) or min(values[:2]) < 0:
         raise InputError(f"{place}: {line!r}, wanted major and minor half-axis, angle, centre x and y, 1")
-    return ellipse_to_xyxy(*values[:5])
+    x0, y0, x1, y1 = ellipse_boxes(values[:5])[0].tolist()
+    return x0, y0, x1, y1

@@ -75,7 +75,7 @@ class WiderConfig(DatasetConfig):
                 ignored = face.invalid or min(w, h) < self.min_side_px
                 if counted is not None:
                     ignored = number not in counted[name]
-                objects.add((x, y, x + w, y + h), label=1, ignore=ignored)
+                objects.add((x, y, x + w, y + h), 1, ignored, face.landmarks)
             key = name.rpartition(".")[0]
             images.append(objects.on_photo(key, folder / name, *read_size(folder / name)))
         log_dropped(path, split, images)

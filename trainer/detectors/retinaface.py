@@ -1,10 +1,11 @@
 """RetinaFace (Deng et al., arXiv:1905.00641) as biubug6/Pytorch_Retinaface has it, with its checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from torchvision.models import ResNet50_Weights
 from torchvision.ops import batched_nms
 
 from configs.errors import InputError
+from trainer.anchor_maps import AnchorMap, Shapes, stepped_map
 from trainer.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.candidates import UNFIT, Candidates
 from trainer.detector import Detector, DetectorConfig
 from trainer.retinaface.losses import mined_cross_entropy, smooth_l1_per_anchor
 from trainer.retinaface.network import (
@@ -56,6 +59,8 @@ class RetinaFaceConfig(DetectorConfig):
     ``configs/runs/faces-finetune.yaml``. ``lr_factors`` knows the backbone as ``body``.
     """
 
+    anchor_settings: ClassVar[tuple[str, ...]] = ("anchor_sizes_px",)
+
     kind: Literal["retinaface"] = "retinaface"
     image_size: PositiveInt = 640
     backbone: BodyName = "mobilenet0.25"
@@ -82,6 +87,10 @@ class RetinaFaceConfig(DetectorConfig):
         if self.least_iou > self.positive_iou:
             raise ValueError(f"least_iou: found {self.least_iou}, wanted at most {self.positive_iou}")
         return self
+
+    def anchor_shapes(self) -> list[Shapes]:
+        """See `DetectorConfig.anchor_shapes`."""
+        return [np.array([(side, side) for side in sizes], np.float64) for sizes in self.anchor_sizes_px]
 
     def build(self, num_classes: int, home: Path) -> Detector:
         """See `DetectorConfig.build`."""
@@ -112,6 +121,7 @@ class RetinaFace(Detector):
     ``LandmarkHead`` is None without landmarks.
     """
 
+    any_size = True
     mean: Tensor  # (3, 1, 1) BGR, 0..255
     LandmarkHead: nn.ModuleList | None
 
@@ -155,7 +165,30 @@ class RetinaFace(Detector):
     def anchors_of(self, images: Tensor) -> Tensor:
         """Anchors (A, 4), cxcywh px, of images of this size."""
         height, width = images.shape[2:]
-        return make_square_anchors(self.config.anchor_sizes_px, STRIDES, (height, width), images.device)
+        make: Callable[..., Tensor] = make_square_anchors
+        if torch.compiler.is_compiling():  # an exported program makes them for whatever size it is given
+            make = make_square_anchors.__wrapped__
+        return make(self.config.anchor_sizes_px, STRIDES, (height, width), images.device)
+
+    def anchor_maps(self) -> list[AnchorMap]:
+        """See `Detector.anchor_maps`."""
+        cells = [-(-self.config.image_size // stride) for stride in STRIDES]
+        return [
+            stepped_map((count, count), stride, shapes)
+            for count, stride, shapes in zip(cells, STRIDES, self.config.anchor_shapes(), strict=True)
+        ]
+
+    def match(self, corners: Tensor, boxes: Tensor, labels: Tensor, ignore: Tensor) -> tuple[Tensor, Tensor]:
+        """`match_faces` with the configured overlaps."""
+        return match_faces(
+            corners,
+            boxes,
+            labels,
+            ignore,
+            positive_iou=self.config.positive_iou,
+            least_iou=self.config.least_iou,
+            claims=self.config.claims,
+        )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """``classification`` (`mined_cross_entropy`), ``localization`` (smooth L1, times box_weight) and
@@ -184,20 +217,12 @@ class RetinaFace(Detector):
         Landmarks are the batch's ``landmarks``, (N_b, 5, 2) px of each image, of the faces in its
         ``has_landmarks``, (N_b,) bool: never inferred from the numbers. A batch without them has none.
         """
-        anchors, config = self.anchors_of(batch.images), self.config
+        anchors = self.anchors_of(batch.images)
         corners = cxcywh_to_xyxy(anchors)
         goals = []
         faces = zip(batch.boxes, batch.labels, batch.ignore, *_landmarks_of(batch), strict=True)
         for boxes, labels, ignore, points, has_points in faces:
-            assigned, index = match_faces(
-                corners,
-                boxes,
-                labels,
-                ignore,
-                positive_iou=config.positive_iou,
-                least_iou=config.least_iou,
-                claims=config.claims,
-            )
+            assigned, index = self.match(corners, boxes, labels, ignore)
             face, own = index[assigned > 0], anchors[assigned > 0]
             known = has_points[face]
             landmarks = encode_landmarks(points[face[known]], own[known])
@@ -205,41 +230,55 @@ class RetinaFace(Detector):
         return Goals(*(torch.cat([getattr(goal, name) for goal in goals]) for name in Goals.__slots__))
 
     def detect(self, images: Tensor) -> list[Detections]:
-        """Boxes clipped to the image, scores over score_threshold, best first. Call it in eval mode."""
-        return [faces for faces, _ in self.detect_with_landmarks(images)]
+        """Boxes clipped to the image, scores over score_threshold, best first. Call it in eval mode.
+
+        With landmarks where there is a head for them.
+        """
+        with torch.inference_mode():
+            found = self.candidates(images)
+            points = [None] * len(images) if found.landmarks is None else found.landmarks
+            height, width = images.shape[2:]
+            return [
+                self._detections(*image, width, height)
+                for image in zip(found.boxes, found.scores, points, strict=True)
+            ]
 
     def detect_with_landmarks(self, images: Tensor) -> list[tuple[Detections, FloatArray]]:
         """`detect`, and the landmarks (N, 5, 2) px of each image's detections; (N, 0, 2) without the head."""
-        with torch.inference_mode():
-            anchors = self.anchors_of(images)
-            logits, offsets, points = self(images)
-            if points is None:
-                points = offsets.new_zeros(*offsets.shape[:2], 0, 2)
-            boxes, points = decode(offsets, anchors), decode_landmarks(points, anchors)
-            scores = logits.softmax(-1)[..., 1:]
-            height, width = images.shape[2:]
-            return [
-                self._detections(*image, width, height) for image in zip(boxes, scores, points, strict=True)
-            ]
+        return [
+            (found, np.zeros((len(found), 0, 2), np.float32) if found.landmarks is None else found.landmarks)
+            for found in self.detect(images)
+        ]
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """See `Selecting`."""
+        anchors = self.anchors_of(images)
+        logits, offsets, points = self(images)
+        scores = logits.softmax(-1)[..., 1:]
+        return Candidates(
+            decode(offsets, anchors),
+            scores.where(scores > self.config.score_threshold, UNFIT),
+            None if points is None else decode_landmarks(points, anchors),
+        )
 
     def _detections(
-        self, boxes: Tensor, scores: Tensor, points: Tensor, width: int, height: int
-    ) -> tuple[Detections, FloatArray]:
+        self, boxes: Tensor, scores: Tensor, points: Tensor | None, width: int, height: int
+    ) -> Detections:
         anchor, category = self._select(boxes, scores)
         clipped = clip_boxes(boxes[anchor], width, height)
         has_area = (clipped[:, 2:] > clipped[:, :2]).all(-1)
         anchor, category = anchor[has_area], category[has_area]
-        detections = Detections(
+        return Detections(
             boxes=clipped[has_area].cpu().numpy(),
             scores=scores[anchor, category].cpu().numpy(),
             labels=(category + 1).cpu().numpy(),
+            landmarks=None if points is None else points[anchor].cpu().numpy(),
         )
-        return detections, points[anchor].cpu().numpy()
 
     def _select(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Anchors and categories kept, best first, of one image's boxes (A, 4) and scores (A, classes)."""
         config = self.config
-        anchor, category = (scores > config.score_threshold).nonzero(as_tuple=True)
+        anchor, category = (scores > UNFIT).nonzero(as_tuple=True)
         score, order = scores[anchor, category].sort(descending=True, stable=True)
         order = order[: config.topk]
         anchor, category = anchor[order], category[order]

@@ -7,20 +7,22 @@ Leonardo-Blanger/synthesis_pretraining_object_detection.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from trainer.anchors import make_anchors
-from trainer.backbones import Backbone, BackboneName, make_backbone
+from trainer.anchor_maps import AnchorMap, Shapes, even_map, lay_out, scaled_shapes
+from trainer.backbones import AnyBackbone, BackboneName, make_backbone
 from trainer.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.candidates import UNFIT, Candidates
 from trainer.detector import Detector, DetectorConfig
 from trainer.losses import detection_losses, l2_penalty
-from trainer.matching import match_anchors
+from trainer.matching import Claims, match_anchors
 from trainer.sample import Batch, Detections
+from trainer.timm_backbones import PREFIX, scales_of, timm_maps
 
 Scales = tuple[tuple[PositiveFloat, ...], ...]
 
@@ -39,11 +41,16 @@ class SsdConfig(DetectorConfig):
     prior (arXiv:1708.02002), which keeps the classification loss small from the first step, even of a batch
     without objects. A key that is given wins over the preset's.
 
-    scales: for each map, anchor sizes as fractions of the image's side; by default the backbone's own.
+    backbone: see `trainer.backbones`; also ``timm/NAME``, for any model that timm can take features of.
+    scales: for each map, anchor sizes as fractions of the image's side; by default the backbone's own, of
+    timm's ones see `scales_of`.
+    positive_iou, negative_iou, force_iou, claims: see `match_anchors`.
     prior: expected share of objects among anchors, sets the bias of the background logit; None is bias 0.
     l2: strength of the penalty on the heads' kernels. topk: detections of an image that enter the NMS.
     keras_padding: see `make_backbone`; true for ``paper`` on MobileNet v1.
     """
+
+    anchor_settings: ClassVar[tuple[str, ...]] = ("scales", "ratios")
 
     kind: Literal["ssd"] = "ssd"
     preset: Literal["default", "paper"] = "default"
@@ -55,6 +62,7 @@ class SsdConfig(DetectorConfig):
     positive_iou: float = Field(0.5, gt=0, le=1)
     negative_iou: float = Field(0.3, gt=0, le=1)
     force_iou: float = Field(0.0, ge=0, le=1)
+    claims: Claims = "greedy"
     gamma: float = Field(2.0, ge=0)
     prior: float | None = Field(0.01, gt=0, lt=1)
     l2: float = Field(5e-4, ge=0)
@@ -75,17 +83,25 @@ class SsdConfig(DetectorConfig):
             preset["keras_padding"] = given.get("backbone", "mobilenet_v1") == "mobilenet_v1"
         settings = {**preset, **given}
         if not settings.get("scales"):
-            settings["scales"] = _SCALES.get(str(settings["backbone"]), ())
+            size = settings.get("image_size", cls.model_fields["image_size"].default)
+            settings["scales"] = _default_scales(settings["backbone"], size)
         return settings
 
     @model_validator(mode="after")
     def _check(self) -> "SsdConfig":
-        wanted = len(_SCALES[self.backbone])
+        wanted = _num_maps(self.backbone)
         if len(self.scales) != wanted or not all(self.scales):
             raise ValueError(f"scales: found {list(self.scales)}, wanted one list for each of {wanted} maps")
+        if self.keras_padding and self.backbone.startswith(PREFIX):
+            raise ValueError(f"keras_padding: found true, wanted false with {self.backbone}")
         if self.negative_iou > self.positive_iou:
             raise ValueError(f"negative_iou: found {self.negative_iou}, wanted at most {self.positive_iou}")
         return self
+
+    def anchor_shapes(self) -> list[Shapes]:
+        """See `DetectorConfig.anchor_shapes`."""
+        square = (self.image_size, self.image_size)
+        return [scaled_shapes(scales, self.ratios, square) for scales in self.scales]
 
     def build(self, num_classes: int, home: Path) -> Detector:
         """See `DetectorConfig.build`."""
@@ -99,18 +115,32 @@ class SsdConfig(DetectorConfig):
         return Ssd(self, backbone, num_classes)
 
 
+def _num_maps(backbone: str) -> int:
+    return len(timm_maps(backbone).strides if backbone.startswith(PREFIX) else _SCALES[backbone])
+
+
+def _default_scales(backbone: Any, image_size: Any) -> Scales:
+    """None where the settings are none of a backbone, which their own check says better."""
+    if not isinstance(backbone, str) or not isinstance(image_size, int) or image_size < 1:
+        return ()
+    if not backbone.startswith(PREFIX):
+        return _SCALES.get(backbone, ())
+    try:
+        return scales_of(timm_maps(backbone).strides, image_size)
+    except ValueError:
+        return ()
+
+
 class Ssd(Detector):
     """See `Detector`. Class 0 of the logits is the background."""
 
     anchors: Tensor  # (A, 4) cxcywh px
 
-    def __init__(self, config: SsdConfig, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, config: SsdConfig, backbone: AnyBackbone, num_classes: int) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        size = config.image_size
-        anchors = make_anchors(backbone.map_sizes, config.scales, config.ratios, (size, size))
-        self.register_buffer("anchors", anchors, persistent=False)
+        self.register_buffer("anchors", lay_out(self.anchor_maps()), persistent=False)
         counts = [len(scales) * len(config.ratios) for scales in config.scales]  # anchors in a cell
         self.class_heads = _make_heads(backbone.channels, counts, num_classes + 1)
         self.box_heads = _make_heads(backbone.channels, counts, 4)
@@ -125,8 +155,8 @@ class Ssd(Detector):
         maps = self.backbone(images)
         per_anchor = self.anchors.shape[0]
         return (
-            _run_heads(self.class_heads, maps).view(len(images), per_anchor, -1),
-            _run_heads(self.box_heads, maps).view(len(images), per_anchor, 4),
+            _run_heads(self.class_heads, maps).view(images.shape[0], per_anchor, -1),
+            _run_heads(self.box_heads, maps).view(images.shape[0], per_anchor, 4),
         )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -138,20 +168,36 @@ class Ssd(Detector):
         kernels = [parameter for parameter in heads if parameter.ndim == 4]  # biases go free
         return {**losses, "l2": l2_penalty(kernels, self.config.l2)}
 
+    def anchor_maps(self) -> list[AnchorMap]:
+        """See `Detector.anchor_maps`."""
+        square = (self.config.image_size, self.config.image_size)
+        return [
+            even_map(cells, square, shapes)
+            for cells, shapes in zip(self.backbone.map_sizes, self.config.anchor_shapes(), strict=True)
+        ]
+
+    def match(self, corners: Tensor, boxes: Tensor, labels: Tensor, ignore: Tensor) -> tuple[Tensor, Tensor]:
+        """`match_anchors` with the configured overlaps."""
+        config = self.config
+        return match_anchors(
+            corners,
+            boxes,
+            labels,
+            ignore,
+            positive_iou=config.positive_iou,
+            negative_iou=config.negative_iou,
+            force_iou=config.force_iou,
+            claims=config.claims,
+        )
+
     @torch.no_grad()
     def encode_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the anchors should say: labels (B, A) and offsets (B, A, 4), 0 where not positive."""
-        config, corners = self.config, cxcywh_to_xyxy(self.anchors)
+        corners = cxcywh_to_xyxy(self.anchors)
         labels = torch.zeros(len(batch.boxes), len(corners), dtype=torch.int64, device=corners.device)
         offsets = corners.new_zeros(*labels.shape, 4)
         for b, objects in enumerate(zip(batch.boxes, batch.labels, batch.ignore, strict=True)):
-            labels[b], index = match_anchors(
-                corners,
-                *objects,
-                positive_iou=config.positive_iou,
-                negative_iou=config.negative_iou,
-                force_iou=config.force_iou,
-            )
+            labels[b], index = self.match(corners, *objects)
             positive = labels[b] > 0
             offsets[b, positive] = encode(objects[0][index[positive]], self.anchors[positive])
         return labels, offsets
@@ -159,17 +205,23 @@ class Ssd(Detector):
     def detect(self, images: Tensor) -> list[Detections]:
         """Boxes clipped to the image, scores over score_threshold, best first. Call it in eval mode."""
         with torch.inference_mode():
-            logits, offsets = self(images)
-            size = self.config.image_size
-            boxes = clip_boxes(decode(offsets, self.anchors), size, size)
-            scores = logits.softmax(-1)[..., 1:]
-            return [self._select(*image) for image in zip(boxes, scores, strict=True)]
+            found = self.candidates(images)
+            return [self._select(*image) for image in zip(found.boxes, found.scores, strict=True)]
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """See `Selecting`."""
+        logits, offsets = self(images)
+        size = self.config.image_size
+        boxes = clip_boxes(decode(offsets, self.anchors), size, size)
+        scores = logits.softmax(-1)[..., 1:]
+        has_area = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        fits = (scores >= self.config.score_threshold) & has_area[..., None]
+        return Candidates(boxes, scores.where(fits, UNFIT))
 
     def _select(self, boxes: Tensor, scores: Tensor) -> Detections:
-        """boxes (A, 4), scores (A, classes) of one image: threshold, topk, suppression within each class."""
+        """boxes (A, 4), scores (A, classes), one image's candidates: topk, suppression within each class."""
         config = self.config
-        has_area = (boxes[:, 2:] > boxes[:, :2]).all(-1)
-        anchor, category = ((scores >= config.score_threshold) & has_area[:, None]).nonzero(as_tuple=True)
+        anchor, category = (scores > UNFIT).nonzero(as_tuple=True)
         score, order = scores[anchor, category].sort(descending=True, stable=True)
         anchor, category, score = (
             anchor[order][: config.topk],

@@ -47,7 +47,12 @@ class FddbCurve:
 
 
 def ellipse_boxes(ellipses: npt.ArrayLike) -> Float64Array:
-    """Tight xyxy boxes (N, 4) of FDDB's ellipses (N, 5): radii px, angle rad, cx, cy px."""
+    """Tight xyxy boxes (N, 4) of FDDB's ellipses (N, 5): half-axes a, b px, angle u rad, cx, cy px.
+
+    A point of one is ``(cx + a cos t cos u - b sin t sin u, cy + a cos t sin u + b sin t cos u)``, so its
+    half-width is ``sqrt((a cos u)^2 + (b sin u)^2)``. The centre is a place in a frame whose origin is the
+    photo's corner; FDDB does not say whether its numbers mean corners or centres of pixels.
+    """
     major, minor, angle, cx, cy = np.asarray(ellipses, np.float64).reshape(-1, 5).T
     half_width = np.hypot(major * np.cos(angle), minor * np.sin(angle))
     half_height = np.hypot(major * np.sin(angle), minor * np.cos(angle))

@@ -121,7 +121,8 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to (B, h * w * anchors, values)."""
         values: Tensor = self.conv1x1(x).permute(0, 2, 3, 1)
-        return values.reshape(len(x), -1, self._num_values)
+        num_anchors = values.shape[3] // self._num_values
+        return values.view(*values.shape[:3], num_anchors, self._num_values).flatten(1, 3)
 
 
 def make_heads(width: int, num_anchors: Sequence[int], num_values: int) -> nn.ModuleList:

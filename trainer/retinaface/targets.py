@@ -3,7 +3,6 @@
 After biubug6/Pytorch_Retinaface, in pixels where that works in fractions of the image: the same numbers.
 """
 
-import math
 from functools import lru_cache
 from typing import Literal
 
@@ -35,7 +34,7 @@ def make_square_anchors(
 
 
 def _square_anchors(sizes: tuple[float, ...], stride: int, image_size: tuple[int, int]) -> Tensor:
-    rows, columns = (math.ceil(side / stride) for side in image_size)
+    rows, columns = ((side - 1) // stride + 1 for side in image_size)  # as convolutions reckon
     y, x = ((torch.arange(count, dtype=torch.float64) + 0.5) * stride for count in (rows, columns))
     side = torch.tensor(sizes, dtype=torch.float64)
     y, x, side = torch.meshgrid(y, x, side, indexing="ij")

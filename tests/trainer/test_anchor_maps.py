@@ -1,9 +1,27 @@
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from trainer.anchors import make_anchors
+from trainer.anchor_maps import even_map, lay_out, scaled_shapes, stepped_map
 
 RATIOS = (0.5, 1.0, 2.0)
+
+
+def make_anchors(
+    cells: Sequence[tuple[int, int]],
+    scales: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    size: tuple[int, int],
+) -> Tensor:
+    return lay_out(
+        [
+            even_map(grid, size, scaled_shapes(own, ratios, size))
+            for grid, own in zip(cells, scales, strict=True)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,6 +55,6 @@ def test_anchors_are_no_larger_than_the_image() -> None:
     torch.testing.assert_close(widest[:, 3], torch.tensor([300, 240, 240 * 0.5**0.5]))
 
 
-def test_a_map_without_scales_is_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        make_anchors([(1, 1), (1, 1)], [(0.5,)], RATIOS, (300, 300))
+def test_the_last_cells_of_a_stepped_map_may_lie_out_of_the_image() -> None:
+    anchors = lay_out([stepped_map((1, 3), 32, np.array([[8.0, 6.0]]))])
+    assert anchors.tolist() == [[16, 16, 8, 6], [48, 16, 8, 6], [80, 16, 8, 6]]
