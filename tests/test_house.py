@@ -46,6 +46,7 @@ def test_the_house_rules_hold(command: list[str]) -> None:
         "trainer.datasets",
         "trainer.deploy",
         "trainer.evaluate",
+        "trainer.experiment",
         "trainer.export",
         "trainer.predict",
         "trainer.preview",
