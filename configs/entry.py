@@ -16,7 +16,11 @@ from typing import NoReturn
 from configs.errors import InputError
 from configs.log_file import begin_command, end_log
 
-_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_ENVIRONMENT = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +40,10 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"crop-foundry {find_version()}")
         self.add_argument("-v", "--verbose", action="store_true", help="say more; errors with their origin")
+
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other mistake."""
+        self.exit(2, f"error: {message}: see {self.prog} --help\n")
 
 
 def find_version() -> str:

@@ -17,6 +17,36 @@ from configs.errors import InputError
 M = TypeVar("M", bound=BaseModel)
 
 
+_PLAIN_YAML = {  # what the parser says -> what is the matter
+    "found character '\\t'": "a tab where spaces are wanted",
+    "mapping values are not allowed here": "a ':' too many, or one that the line above lacks",
+    "could not find expected ':'": "a ':' is missing",
+    "found undefined alias": "a '*' begins a text: quote it",
+}
+_WANTED = {  # pydantic's type of error -> what is wanted
+    "tuple_type": "a list: [one, another]",
+    "list_type": "a list: [one, another]",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "model_type": "settings: {{key: value}}",
+    "dict_type": "settings: {{key: value}}",
+    "finite_number": "a finite number",
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
+    "too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+    "string_too_short": "some text",
+    "string_pattern_mismatch": "text like {pattern}",
+}
+
+
+_MOST_VALUES = 100_000
+
+
 class _CoreLoader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars and without duplicate keys."""
 
@@ -65,17 +95,60 @@ _CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _CoreLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
+class _CoreDumper(yaml.SafeDumper):
+    """SafeDumper that also quotes what our loader would not take for text: ``1e3``, ``08``."""
+
+
+for _first, _resolvers in _CoreLoader.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _resolvers:
+        _CoreDumper.add_implicit_resolver(_tag, _pattern, [_first])
+
+
+def _represent_text(dumper: _CoreDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if "\x85" in text else None  # PyYAML's other styles take this old line end for blanks
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_CoreDumper.add_representer(str, _represent_text)
+
+
 def parse_yaml(text: str, place: str) -> Any:
     """The value that a YAML text holds. Raises InputError with the line where it breaks."""
     try:
-        return yaml.load(text, Loader=_CoreLoader)  # a SafeLoader: builds plain values only
+        return _plain_value(_CoreLoader(text))  # a SafeLoader: builds plain values only
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark is not None else ""
-        raise InputError(f"{place}{line}: {error.problem}: not valid YAML") from error
-    except (yaml.YAMLError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        problem = str(error.problem)
+        plain = next((said for sign, said in _PLAIN_YAML.items() if sign in problem), problem)
+        raise InputError(f"{place}{line}: {plain}: not valid YAML") from error
+    except RecursionError:
+        raise InputError(f"{place}: nested too deeply: not valid YAML") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the latter of '!!bool x'
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{place}: {reason}: not valid YAML") from error
+
+
+def _plain_value(loader: _CoreLoader) -> Any:
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size_of(node, {}) > _MOST_VALUES:
+            raise ValueError(f"aliases that make more than {_MOST_VALUES:,} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values below a node with each alias written out, without writing it out."""
+    if id(node) not in known:
+        known[id(node)] = 1  # what an alias inside of what it names counts as; the constructor refuses it
+        below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else []
+        below = node.value if isinstance(node, yaml.SequenceNode) else below
+        known[id(node)] = 1 + sum(_size_of(part, known) for part in below)
+    return known[id(node)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -149,6 +222,8 @@ def validated(model: type[M], data: Mapping[str, Any], place: str) -> M:
     """``data`` as a model. Raises InputError with the dotted key, what was found and what was wanted."""
     try:
         return model.model_validate(dict(data))
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place}: found {error.object!r}, wanted text without half characters") from error
     except ValidationError as error:
         problems = _problems(error, ())
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -170,9 +245,17 @@ def _problems(error: ValidationError, prefix: tuple[str | int, ...]) -> list[str
         elif item["type"] == "missing":
             problems.append(f"{place}is not set")
         else:
-            wanted = item["msg"][0].lower() + item["msg"][1:]
-            problems.append(f"{place}found {_kind_of(item['input'])}: {wanted}")
+            problems.append(f"{place}found {_kind_of(item['input'])}, wanted {_wanted(item)}")
     return problems
+
+
+def _wanted(item: Mapping[str, Any]) -> str:
+    """What pydantic would have taken, in YAML's words."""
+    form = _WANTED.get(item["type"])
+    if form is not None:
+        return form.format_map(item.get("ctx", {}))
+    text = str(item["msg"]).removeprefix("Input should be ")
+    return text[0].lower() + text[1:]
 
 
 def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()) -> M:
@@ -183,4 +266,4 @@ def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
 
 def to_yaml(model: BaseModel) -> str:
     """The resolved configuration as YAML, in the order of the model's fields."""
-    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(model.model_dump(mode="json"), Dumper=_CoreDumper, sort_keys=False, allow_unicode=True)

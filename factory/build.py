@@ -91,6 +91,7 @@ def build(recipe: Recipe, out: str, crops: int | None, fleet: Fleet, home: Path)
     identity = line.identity()
     manifest = claim_set(store, "crops", (recipe.label,), identity)
     if _is_done(manifest, crops, line) and not store.exists(LEASE_NAME):
+        _refuse_empty(manifest, out)
         return _summary(manifest, out, made=0, crops=crops)
     with hold_lease(store, say=_note) as lease:
         manifest = claim_set(store, "crops", (recipe.label,), identity)  # as the last holder left it
@@ -161,8 +162,7 @@ class _Build:
             made_set = ShardSet(self.store, finished)
             write_page(self.store, made_set, stats_of(made_set, _PAGE_SAMPLE))
         self.ledger.commit(complete=True)
-        if not finished.records:
-            raise InputError(f"{self.job.location}: no crop kept ({drops_of(finished)}): loosen quality.*")
+        _refuse_empty(finished, self.job.location)
         return made
 
     def _tasks(self) -> Iterator[ShardTask]:
@@ -206,6 +206,13 @@ class _Build:
             kept += min(room, entry.records)
         self.ledger.commit(complete=False)  # before their tars are removed
         return made
+
+
+def _refuse_empty(manifest: Manifest, place: str) -> None:
+    if not manifest.records:
+        raise InputError(
+            f"{place}: no crop kept ({drops_of(manifest)}): loosen quality.* or choose another segmenter"
+        )
 
 
 def _note(message: str) -> None:

@@ -86,6 +86,7 @@ def _connect(fleet: Fleet) -> bool:
             object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
             **quiet,
         )
+        _check_gpus(fleet, ray)
         return False
     _check_address(fleet.ray)
     try:
@@ -94,6 +95,15 @@ def _connect(fleet: Fleet) -> bool:
         reason = str(error).splitlines()[0]
         raise InputError(f"--ray {fleet.ray}: {reason}: wanted off, local or a running cluster") from error
     return False
+
+
+def _check_gpus(fleet: Fleet, ray: Any) -> None:
+    """On this machine alone no room comes up later, as it may in a cluster."""
+    there = ray.cluster_resources().get("GPU", 0.0)
+    if fleet.gpus > there:
+        ray.shutdown()
+        wanted = f"found {fleet.gpus:g}, Ray sees {there:g} GPUs here"
+        raise InputError(f"--gpus-per-worker: {wanted}: leave it unset")
 
 
 def _check_address(address: str) -> None:

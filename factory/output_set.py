@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.errors import InputError
 from shards.lease import LEASE_NAME
+from shards.local import LocalStore
 from shards.manifest import Kind, Manifest, find_manifest, fingerprint_of
 from shards.store import Store
 
@@ -24,17 +25,26 @@ def claim_set(store: Store, kind: Kind, classes: tuple[str, ...], recipe: Mappin
     sizes = store.sizes()
     if found is None:
         foreign = sorted(n for n in sizes if not n.startswith(f"{kind}-") and n not in _BESIDE_SHARDS)
-        if foreign:
+        if foreign := [*foreign, *_folders_in(store)]:
             raise InputError(f"{store.location}: holds {foreign[0]}: wanted a new or empty folder")
     elif found.kind != kind:
         raise InputError(f"{store.location}: holds {found.kind}: wanted another --out for {kind}")
-    elif found.shards and found.fingerprint != new.fingerprint:
+    elif found.records and found.fingerprint != new.fingerprint:
         differences = _differences(found.recipe, recipe)
         raise InputError(f"{store.location}: made by another recipe ({differences}): wanted another --out")
-    if found is None or not found.shards:
-        return new
+    if found is None or not found.shards or found.fingerprint != new.fingerprint:
+        return new  # what another recipe kept nothing of is in nobody's way
     there = tuple(entry for entry in found.shards if sizes.get(entry.name) == entry.bytes)
     return replace(found, shards=there, complete=found.complete and len(there) == len(found.shards))
+
+
+def _folders_in(store: Store) -> list[str]:
+    """Folders where a set's shards are to go: a data set's, or one that holds sets. InputError for a file."""
+    if not isinstance(store, LocalStore) or not store.folder.exists():
+        return []
+    if not store.folder.is_dir():
+        raise InputError(f"{store.location}: is a file, wanted a folder")
+    return sorted(path.name for path in store.folder.iterdir() if path.is_dir())
 
 
 def drops_of(manifest: Manifest) -> str:

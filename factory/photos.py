@@ -150,11 +150,18 @@ def _listed_photos(listing: Path) -> list[Path]:
     for number, line in enumerate(map(str.strip, lines), 1):
         if line and not line.startswith("#"):
             photos.append(listing.parent / line)
-            if not photos[-1].is_file():
+            if not _is_file(photos[-1]):
                 raise InputError(
                     f"{listing}:{number}: {line}: no such file, wanted a path relative to this list"
                 )
     return photos
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a line that no file system takes for a name
+        return False
 
 
 def _decode(

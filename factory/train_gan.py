@@ -23,6 +23,7 @@ from factory.generators.dcgan import to_uint8
 from factory.generators.fastgan import FastganGenerator
 from factory.generators.found import Fact, Found, read_found, write_found
 from factory.stages import UInt8Array
+from factory.training.checkpoint import write_whole
 from factory.training.command import load_settings, parse_training
 from factory.training.image_pool import PhotoPool, open_pool
 from factory.training.loop import claim_folder, train
@@ -68,8 +69,7 @@ def main(argv: list[str]) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train(GanLearner(pool, config, reviewer.review, device), folder, config.loop, f"gan {name}")
     weights = home / "data" / "weights" / f"gan-{name}.safetensors"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes((folder / "best.safetensors").read_bytes())
+    write_whole(weights, (folder / "best.safetensors").read_bytes())
     scores = reviewer.final_scores()
     print(f"{weights}: the generator of step {reviewer.best()[1]}, {scores}")
     print(f"samples, beside their nearest training photos: {folder}/neighbours.png")

@@ -15,6 +15,7 @@ from torch import Tensor
 from configs.embedded import EMBEDDED_WEIGHTS
 from configs.errors import InputError
 from configs.home import locate
+from configs.unreadable import why_unreadable
 
 # What the loaders raise on a file of another kind, which they read as if it were one of theirs.
 # OSError: on a truncated archive torch seeks to before its start.
@@ -51,9 +52,8 @@ def read_weights(path: Path, wanted: str, allowed: Sequence[type] = ()) -> Any:
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except _LOADER_ERRORS as error:
-        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{path}: not a weight file ({reason or type(error).__name__}), wanted {wanted}"
+            f"{path}: not a weight file ({why_unreadable(path, error)}), wanted {wanted}"
         ) from error
 
 

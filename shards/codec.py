@@ -5,6 +5,7 @@ A crop is ``rgb.jpg`` (colour), ``alpha.jpg`` (grey: its opacity) and ``json``; 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ Measured on 60 hard-edged polygons of 140x160 px: of the pixels that were exactl
 come back exact are 0.9 % (quality 90, snap 4), 0.1 % (90, 8), 0.0008 % (95, 8); 95 costs 0.6 kB more a crop.
 """
 _MAX_SIDE_PX = 65500  # libjpeg's limit
+_MOST_PIXELS = 100_000_000  # a few kB of JPEG may say it holds 4 billion
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SCALARS = {str, int, float, bool}  # what JSON makes of them
 
@@ -32,13 +34,16 @@ _SCALARS = {str, int, float, bool}  # what JSON makes of them
 def encode(record: Record) -> dict[str, bytes]:
     """Members of a record, extension to bytes; equal records give equal bytes.
 
-    Raises ShardError when a side is over 65500 px or the origin holds more than finite scalars.
+    Raises ShardError when a side is over 65500 px, the area over 100 million, or the origin holds more than
+    finite scalars.
     """
     height, width = record.image.shape[:2]
     if max(height, width) > _MAX_SIDE_PX:
         raise ShardError(
             f"{record.key}: image is {width}x{height}, wanted sides of at most {_MAX_SIDE_PX} px"
         )
+    if height * width > _MOST_PIXELS:
+        raise ShardError(f"{record.key}: image is {width}x{height}, wanted at most {_MOST_PIXELS:,} pixels")
     facts: dict[str, Any] = {"height": height, "origin": dict(record.origin), "width": width}
     if isinstance(record, BackgroundRecord):
         return {"jpg": _colour_jpeg(record.image), "json": _facts_json(record.key, facts)}
@@ -113,9 +118,14 @@ def facts_of(key: str, members: Mapping[str, Member]) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ShardError(f"{key}.json: holds a {type(facts).__name__}, wanted a mapping")
     origin = facts.get("origin")
-    if not isinstance(origin, dict) or not _SCALARS.issuperset(map(type, origin.values())):
-        raise ShardError(f"{key}.json: origin is {origin!r}, wanted a mapping of scalars")
+    if not isinstance(origin, dict) or not all(map(_is_finite_scalar, origin.values())):
+        raise ShardError(f"{key}.json: origin is {origin!r}, wanted a mapping of finite scalars")
     return facts
+
+
+def _is_finite_scalar(value: object) -> bool:
+    kind = type(value)
+    return math.isfinite(value) if kind is float else kind in _SCALARS  # type: ignore[arg-type]
 
 
 def _pixels(
@@ -125,11 +135,15 @@ def _pixels(
     data = _member(key, extension, members)
     try:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        if height * width > _MOST_PIXELS:
+            raise ShardError(
+                f"{key}.{extension}: is {width}x{height}, wanted at most {_MOST_PIXELS:,} pixels"
+            )
         if (width, height) != (facts.get("width"), facts.get("height")):
-            wanted = f"{facts.get('width')}x{facts.get('height')}"
+            wanted = f"{facts.get('width')!r}x{facts.get('height')!r}"
             raise ShardError(f"{key}.{extension}: is {width}x{height}, its json says {wanted}")
         pixels: UInt8Array = simplejpeg.decode_jpeg(data, colorspace=colorspace)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # a KeyError of subsamplings and colours that it does not know
         raise ShardError(f"{key}.{extension}: not readable as JPEG: {error}") from error
     return pixels
 

@@ -47,11 +47,13 @@ def canonical_json(value: Any, place: str, indent: int | None = None) -> str:
     """Equal values give equal text. Raises ShardError, which starts with ``place``, for what is no JSON."""
     separators = (",", ":") if indent is None else (",", ": ")
     try:
-        return json.dumps(
+        text = json.dumps(
             value, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=indent, separators=separators
         )
+        text.encode()  # half of a surrogate pair is text in JSON, but not in UTF-8
     except (TypeError, ValueError) as error:
         raise ShardError(f"{place}: not plain JSON: {error}") from error
+    return text
 
 
 class ShardTable(Sequence[ShardEntry]):

@@ -3,8 +3,10 @@
 import argparse
 import json
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the summary; with ``--verify`` checks all, with ``--preview`` draws. Returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return _inspect(options)
+        code = _inspect(options)
+        sys.stdout.flush()
+        return code
     except ShardError as error:
+        if options.verbose:
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # a reader that has seen enough, as `head` has
+        sys.stdout = None  # so that Python does not flush it once more
+        return 141
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def summary_of(manifest: Manifest) -> dict[str, Any]:
@@ -92,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"crop-foundry {_version()}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="errors with their origin")
     parser.add_argument("set", metavar="DIR", help="the set's folder, or an s3://, gs:// or other fsspec URL")
     parser.add_argument("--verify", action="store_true", help="check hashes, counts and every record")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
@@ -102,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"draw up to {PREVIEW_RECORDS} records, evenly spread, crops on a checkerboard",
     )
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("crop-foundry")
+    except PackageNotFoundError:
+        return "0 (not installed)"
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -188,10 +209,14 @@ def _resized(pixels: UInt8Array, size: tuple[int, int]) -> UInt8Array:
 
 
 def _save(sheet: UInt8Array, path: Path) -> None:
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ShardError(f"{path}: preview not written: no picture's name, wanted for example sheet.png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ShardError(f"{path}: preview not written: {error.strerror or error}") from error
+    except ValueError as error:
         raise ShardError(f"{path}: preview not written: {error}") from error
 
 

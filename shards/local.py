@@ -104,10 +104,10 @@ class LocalStore:
         return self.folder / plain_name(name)
 
 
-def plain_name(name: str) -> str:
-    """The name. Raises ShardError when it could lead out of a folder."""
+def plain_name(name: str, place: str = "") -> str:
+    """The name. Raises ShardError, which begins with ``place``, when it could lead out of a folder."""
     if not name or name in {".", ".."} or "/" in name or "\\" in name or "\0" in name:
-        raise ShardError(f"{name!r}: not a plain file name")
+        raise ShardError(f"{place}{': ' if place else ''}{name!r}: not a plain file name")
     return name
 
 

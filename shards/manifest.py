@@ -24,7 +24,9 @@ Kind = Literal["crops", "backgrounds"]
 
 _SHARDS_GO_HERE = '"shards": [\n  0\n ]'
 _SHARDS_BEGIN, _SHARDS_END = '\n "shards": [\n  ', "\n ]"
-_SHARD_NAME = re.compile(r"(crops|backgrounds)-([0-9]{6,})\.tar")
+_SHARD_NAME = re.compile(r"(crops|backgrounds)-([0-9]{6,18})\.tar")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_COUNT_LIMIT = 2**40  # in one shard: more is a damaged number, and sums of more are too large for len()
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -127,7 +129,7 @@ def manifest_from_json(text: str, place: str) -> Manifest:
         facts.fail("version", "1 or more")
     kind = _kind(facts)
     classes = facts.get("classes", list)
-    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) != len(classes):
+    if not all(_is_name(name) for name in classes) or len(set(classes)) != len(classes):
         facts.fail("classes", "different names")
     fingerprint = facts.get("fingerprint", str)
     if not fingerprint:
@@ -163,13 +165,13 @@ class _Facts:
 
     def count(self, name: str) -> int:
         value: int = self.get(name, int)
-        if value < 0:
-            self.fail(name, "0 or more")
+        if not 0 <= value < _COUNT_LIMIT:
+            self.fail(name, "0 or more" if value < 0 else f"less than {_COUNT_LIMIT}")
         return value
 
     def counts(self, name: str) -> dict[str, int]:
         table: dict[str, int] = self.get(name, dict)
-        if not all(type(value) is int and value >= 0 for value in table.values()):
+        if not all(type(value) is int and 0 <= value < _COUNT_LIMIT for value in table.values()):
             self.fail(name, "a count of 0 or more for each name")
         return table
 
@@ -184,6 +186,10 @@ def _kind(facts: _Facts) -> Kind:
     if kind == "backgrounds":
         return "backgrounds"
     return facts.fail("kind", "crops or backgrounds")
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and _CONTROL.search(name) is None
 
 
 def _entry(raw: object, kind: Kind, classes: list[str], place: str) -> ShardEntry:

@@ -8,6 +8,7 @@ from typing import Any
 
 from shards.codec import facts_of, image_and_facts
 from shards.errors import ShardError
+from shards.local import plain_name
 from shards.manifest import ShardEntry
 from shards.reader import members_in, walk
 from shards.records import UInt8Array
@@ -40,7 +41,7 @@ def read_raw(store: Store, entry: ShardEntry) -> list[RawRecord]:
     members: dict[str, memoryview] = {}
     end = max((after for _, _, after in walk(view, place)), default=0)
     for name, content in members_in(view, 0, end):
-        key, _, extension = name.partition(".")
+        key, _, extension = plain_name(name, place).partition(".")
         if not records or key != records[-1].key:
             members = {}
             records.append(RawRecord(key, members))

@@ -211,7 +211,12 @@ def walk(view: memoryview, place: str) -> Iterator[tuple[str, int, int]]:
         after = offset + BLOCK + size + -size % BLOCK
         if after > len(view):
             raise ShardError(f"{place}: the member at byte {offset} is cut off")
-        yield _text(name), offset, after
+        text = _text(name)
+        if not text.isprintable():
+            raise ShardError(
+                f"{place}: {text!r} at byte {offset}, wanted a member's name that can be printed"
+            )
+        yield text, offset, after
         offset = after
 
 
@@ -234,7 +239,7 @@ def members_in(view: memoryview, start: int, end: int) -> Iterator[tuple[str, me
 
 
 def _text(name: bytes) -> str:
-    return name.rstrip(b"\0").decode("ascii", "replace")
+    return name.partition(b"\0")[0].decode("ascii", "replace")
 
 
 def _sum(head: bytes) -> int:

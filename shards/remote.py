@@ -52,8 +52,13 @@ class RemoteStore:
         """Raises ShardError when fsspec cannot drive this URL."""
         try:
             self._file_system()
-        except (ImportError, ValueError) as error:
-            raise ShardError(f"{self.location}: cannot be opened: {error}") from error
+        except ImportError as error:
+            extra = "s3" if self._is_s3 else "gcs" if self._protocol in _GCS else None
+            hint = f": pip install 'crop-foundry[{extra}]'" if extra else ""
+            raise ShardError(f"{self.location}: cannot be opened: {error}{hint}") from error
+        except ValueError as error:
+            known = "wanted a folder, s3://, gs:// or another of fsspec's"
+            raise ShardError(f"{self.location}: cannot be opened: {error}: {known}") from error
 
     def names(self) -> list[str]:
         return list(self.sizes())

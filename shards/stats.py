@@ -1,6 +1,5 @@
 """A set in figures: exact totals from its manifest, and measures of a sample of its records."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ SAMPLE = 10_000
 _FEWEST_SHARDS = 16  # read even where fewer hold the sample: neighbours in a shard may resemble each other
 _MOST_BINS = 24
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_LARGEST = 1e15  # of a score; beyond it, numbers of bins are no whole floats, and sums of squares overflow
 _DIGITS = 6  # more would be noise of the order in which numbers are added
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
 _SOLID = 128  # opacity from which a pixel belongs to the object
@@ -87,7 +87,7 @@ def _measures(place: str, raw: RawRecord) -> dict[str, float]:
         raise ShardError(f"{place}: {error}") from error
     height, width = record.image.shape[:2]
     origin = record.origin.items()
-    scores = {name: value for name, value in origin if isinstance(value, float) and math.isfinite(value)}
+    scores = {name: value for name, value in origin if isinstance(value, float) and abs(value) < _LARGEST}
     measured: dict[str, float] = {
         "width_px": width,
         "height_px": height,
@@ -142,7 +142,7 @@ def _histogram(values: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 def _round_step(least: float, *, whole: bool) -> float:
     """The smallest round number that is ``least`` or more: 1, 2 or 5 times a power of ten."""
-    if whole or least <= 0:
+    if whole or least < 1 / _LARGEST:
         least = max(least, 1.0)
     power = 10.0 ** np.floor(np.log10(least))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))

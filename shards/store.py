@@ -1,10 +1,15 @@
 """Folders of named objects, local or remote: flat, each object written whole or not at all."""
 
+import re
 from pathlib import Path
 from typing import Protocol
 
+from shards.errors import ShardError
 from shards.local import LocalStore
 from shards.remote import RemoteStore
+
+_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*@", re.IGNORECASE)  # would stand in logs and messages
+_ONE_SLASH = re.compile(r"(s3a?|gs|gcs):/?[^/]")
 
 
 class Store(Protocol):
@@ -73,6 +78,13 @@ def open_store(location: str | Path) -> Store:
     text = str(location)
     if text.startswith("file://"):
         return LocalStore(Path(text.removeprefix("file://")))
+    if _CREDENTIALS.match(text):
+        raise ShardError(
+            "a URL with a user or password in it: wanted them where the driver looks (docs/remote.md)"
+        )
+    if _ONE_SLASH.match(text) and not isinstance(location, Path):
+        protocol, _, place = text.partition(":")
+        raise ShardError(f"{text}: not a URL, wanted {protocol}://{place.lstrip('/')}")
     if isinstance(location, Path) or "://" not in text:
         return LocalStore(Path(text))
     store = RemoteStore(text.rstrip("/"))

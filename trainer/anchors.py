@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from shards.errors import ShardError
@@ -108,11 +108,8 @@ def _pasted(settings: DetectorConfig) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.anchors",
-        description="Measure how well a run's anchors cover its boxes, and fit better ones.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "trainer.anchors", "Measure how well a run's anchors cover its boxes, and fit better ones.", _EXAMPLES
     )
     known = ", ".join(packaged_names("runs"))
     parser.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help=f"{known}, or a YAML file")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, locate
 from trainer.candidates import Selecting
@@ -159,11 +159,10 @@ def _form_of(path: Path) -> ModuleType:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.deploy",
-        description="Write a trained detector, NMS included, as a file of ONNX or of torch.export.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "trainer.deploy",
+        "Write a trained detector, NMS included, as a file of ONNX or of torch.export.",
+        _EXAMPLES,
     )
     parser.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of a training")
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="FILE.onnx or FILE.pt2")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from shards.errors import ShardError
@@ -114,11 +114,10 @@ def _counted(matched: Sequence[list[FloatArray]], samples: Sequence[Sample]) -> 
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.preview",
-        description="A sheet of composites and augmented photos, with boxes, as a training would see them.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "trainer.preview",
+        "A sheet of composites and augmented photos, with boxes, as a training would see them.",
+        _EXAMPLES,
     )
     known = ", ".join(packaged_names("runs"))
     parser.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help=f"{known}, or a YAML file")

@@ -85,6 +85,8 @@ class RunConfig(StrictModel):
             raise ValueError("phases: 'self_training' wants 'finetune' among them, and unlabelled.root")
         if not self.seeds or not self.phases:
             raise ValueError("seeds and phases: wanted at least one of each")
+        if not self.num_real and set(self.phases) != {"pretrain"}:
+            raise ValueError(f"num_real: found none, wanted some for {', '.join(self.phases)}")
         for name, training in self.trainings().items():
             shares = training.accumulate * self.cluster.workers
             if training.batch_size % shares:

@@ -13,6 +13,7 @@ from torch import Tensor
 from configs.errors import InputError
 from configs.kinds import did_you_mean
 from configs.load import read_yaml, to_yaml, validated
+from configs.log_file import LOG_NAME
 from trainer.checkpoint import load_checkpoint, weights_of, write_text
 from trainer.cluster.workers import Workers
 from trainer.compositing.render_gpu import BatchComposer
@@ -45,6 +46,7 @@ from trainer.training_config import TrainingConfig
 
 # What a run's folder may differ in from one command to the next: its extent, and what changes no weight.
 _FREE = {"phases", "num_real", "seeds", "workers", "threads", "loader"}
+_NO_RUNS = {"scenes.png", LOG_NAME}  # what may lie in a folder before a run claims it
 _FREE_IN_CLUSTER = {"address", "gpus_per_worker", "cpus_per_worker", "max_failures"}
 _FREE_IN_TRAINING = {"checkpoint_every", "keep_last", "log_every", "loggers"}
 
@@ -107,10 +109,12 @@ class Run:
         if path.exists():
             before = _identity(validated(RunConfig, read_yaml(path), str(path)))
             differing = [key for key, value in _identity(self.config).items() if before[key] != value]
-            if differing:
+            if differing and any(self.out.glob("seed-*")):  # else nothing was trained with what is mended now
                 raise InputError(
                     f"{self.out}: holds a run with another {', '.join(differing)}: wanted another --out"
                 )
+        elif foreign := sorted(found.name for found in self.out.glob("*") if found.name not in _NO_RUNS):
+            raise InputError(f"{self.out}: holds {foreign[0]}, wanted a new or empty folder, or a run's")
         write_text(path, to_yaml(self.config))
 
     def run(self, cells: Sequence[Cell] | None = None) -> None:

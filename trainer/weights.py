@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.errors import InputError
+from configs.unreadable import why_unreadable
 
 StateDict = Mapping[str, Tensor]
 
@@ -27,7 +28,7 @@ def read_state_dict(path: Path) -> StateDict:
     except FileNotFoundError as error:
         raise InputError(f"{path}: found no file, wanted weights") from error
     except Exception as error:  # torch's unpickler raises anything at all on foreign bytes
-        why = f"{type(error).__name__}: {first_line(error)}"
+        why = why_unreadable(path, error)
         raise InputError(f"{path}: found no readable tensors ({why}), wanted a file of tensors") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

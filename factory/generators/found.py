@@ -73,8 +73,11 @@ def write_found(found: Found, path: Path) -> str:
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(found.tensors.items())}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(_with_sorted_header(save(tensors, header)))
-    beside.replace(path)
+    try:
+        beside.write_bytes(_with_sorted_header(save(tensors, header)))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return sha256_of(path)
 
 

@@ -5,6 +5,7 @@ that the teacher gets wrong at random is not learnt, one that it gets wrong alwa
 """
 
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from configs.errors import InputError
+from configs.unreadable import why_unreadable
 from factory.generators.found import Fact
 from factory.quality import QualityConfig, judge
 from factory.redo.candidates import keep_candidate, review_masks
@@ -63,8 +65,7 @@ def teacher_masks(
     The teacher sees the images at their full size. Raises InputError when the gate lets no mask pass.
     """
     if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            found = TeacherMasks(kept["images"], kept["masks"], kept["good"])
+        found = _read(path)
     else:
         found = _ask(source, teacher, quality, max_images, size_px, fit)
         _write(path, found)
@@ -97,12 +98,34 @@ def _segmented(source: ObjectSource, teacher: Segmenter, count: int) -> Iterator
         yield from zip(batch, teacher.segment(batch), strict=True)
 
 
+def _read(path: Path) -> TeacherMasks:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return TeacherMasks(kept["images"], kept["masks"], kept["good"])
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = why_unreadable(path, error)
+        raise InputError(
+            f"{path}: {reason}: wanted the teacher's masks (remove the file to make them anew)"
+        ) from error
+
+
 def _write(path: Path, found: TeacherMasks) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with beside.open("wb") as file:
-        np.savez(file, images=found.images, masks=found.masks, good=found.good)
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, images=found.images, masks=found.masks, good=found.good)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 class DistillLearner:

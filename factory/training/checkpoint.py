@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from configs.errors import InputError
+from configs.unreadable import why_unreadable
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -38,7 +39,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     try:
         state = torch.load(saved[-1], map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a file that is not its own
-        reason = str(error).partition("\n")[0]
+        reason = why_unreadable(saved[-1], error)
         raise InputError(
             f"{saved[-1]}: {reason}: wanted a checkpoint of this training (remove the file to go on from"
             " the one before)"
@@ -46,6 +47,17 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict):
         raise InputError(f"{saved[-1]}: holds a {type(state).__name__}, wanted a checkpoint of this training")
     return state
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file, whole or not at all: a full disk leaves an older one as it was. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from configs.errors import InputError
 from configs.kinds import StrictModel
 from configs.load import read_yaml
-from configs.log_file import keep_log
-from factory.training.checkpoint import load_newest, save_checkpoint
+from configs.log_file import LOG_NAME, keep_log
+from factory.training.checkpoint import load_newest, save_checkpoint, write_whole
 
 
 class LoopConfig(StrictModel):
@@ -93,7 +93,7 @@ def claim_folder(folder: Path, config: StrictModel, identity: dict[str, Any]) ->
     """Make the training's folder and say in ``config.yaml`` what is trained; or see that it is the same.
 
     It keeps the command's log. Lengths (``loop``) may differ, so that a training can be prolonged.
-    Raises InputError when the folder holds another training.
+    Raises InputError when the folder holds another training, or something else.
     """
     path = folder / "config.yaml"
     wanted = {**config.model_dump(mode="json"), "identity": identity}
@@ -108,9 +108,19 @@ def claim_folder(folder: Path, config: StrictModel, identity: dict[str, Any]) ->
             raise InputError(
                 f"{path}: another training ({', '.join(differing)} differ): wanted the same, or another --out"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(wanted, sort_keys=False))
+    else:
+        _refuse_foreign(folder)
+    write_whole(path, yaml.safe_dump(wanted, sort_keys=False).encode())
     keep_log(folder)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A new training begins in a new or empty folder: not among somebody's photos."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, wanted a folder")
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if foreign := [name for name in there if name != LOG_NAME and not name.startswith(".")]:
+        raise InputError(f"{folder}: holds {foreign[0]}: wanted a new or empty folder")
 
 
 def _refuse_not_finite(figures: dict[str, float], folder: Path, iteration: int) -> None:
@@ -147,9 +157,9 @@ class _Log:
     """
 
     def __init__(self, path: Path, title: str, steps: int, resumed_at: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines() if path.exists() else []
-        path.write_text("".join(f"{line}\n" for line in lines if _total_of(line) <= resumed_at))
+        kept = "".join(f"{line}\n" for line in lines if _total_of(line) <= resumed_at)
+        write_whole(path, kept.encode())
         self._file = path.open("a")
         self._sums: dict[str, float] = {}
         self._count = 0

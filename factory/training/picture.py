@@ -1,12 +1,12 @@
 """Grids of small pictures, so that a training can be looked at."""
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from factory.stages import UInt8Array
+from factory.training.checkpoint import write_whole
 
 
 def grid(images: UInt8Array, columns: int) -> UInt8Array:  # (N, H, W, 3) -> (rows * H, columns * W, 3)
@@ -24,10 +24,7 @@ def grid(images: UInt8Array, columns: int) -> UInt8Array:  # (N, H, W, 3) -> (ro
 
 def write_picture(path: Path, image: UInt8Array) -> None:
     """A PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     coded, content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
     if not coded:
         raise OSError(f"{path}: could not be coded as PNG")
-    beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    beside.write_bytes(content.tobytes())
-    beside.replace(path)
+    write_whole(path, content.tobytes())

@@ -83,10 +83,10 @@ def test_an_unknown_key_gets_a_did_you_mean() -> None:
     [
         ({"seed": "many"}, "f.yaml: seed: found 'many', wanted a number"),
         ({"seed": True}, "f.yaml: seed: found True, wanted a number"),
-        ({"seed": 1.5}, "f.yaml: seed: found 1.5: input should be a valid integer"),
+        ({"seed": 1.5}, "f.yaml: seed: found 1.5, wanted a whole number"),
         ({"inner": {"flip": "no"}}, "f.yaml: inner.flip: found 'no', wanted true or false"),
-        ({"inner": {"steps": 0}}, "f.yaml: inner.steps: found 0: input should be greater than or equal to 1"),
-        ({"inner": 3}, "f.yaml: inner: found 3: input should be a valid dictionary"),
+        ({"inner": {"steps": 0}}, "f.yaml: inner.steps: found 0, wanted 1 or more"),
+        ({"inner": 3}, "f.yaml: inner: found 3, wanted settings: {key: value}"),
     ],
 )
 def test_a_wrong_type_names_key_found_and_wanted(data: dict[str, object], message: str) -> None:

@@ -23,7 +23,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save(Path, tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"a\.pth: found no readable tensors \(UnpicklingError"):
+    with pytest.raises(InputError, match=r"a\.pth: found no readable tensors \(it names pathlib"):
         read_state_dict(tmp_path / "a.pth")
 
 

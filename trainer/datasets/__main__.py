@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from configs.entry import run
+from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home
 from configs.kinds import config_class, kinds_in
@@ -177,12 +177,7 @@ def _drawn(image: BoxedImage, classes: Sequence[str]) -> UInt8Array:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.datasets",
-        description="Validate a boxed data set, count and draw what it holds.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("trainer.datasets", "Validate a boxed data set, count and draw what it holds.", _EXAMPLES)
     parser.add_argument("action", choices=["check"])
     parser.add_argument("kind", metavar="KIND", help=", ".join(kinds_in(_KINDS)))
     parser.add_argument("root", metavar="ROOT", type=Path, help="the data set's folder")
