@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from configs.errors import InputError
 from trainer.dataset import BoxedImage
@@ -26,11 +26,15 @@ _UNREADABLE = (
 _FORMATS_THAT_RUN_PROGRAMS = frozenset({"EPS"})
 
 
-def read_image(path: Path) -> UInt8Array:
-    """The stored pixels, uint8 (H, W, 3) RGB. Raises InputError for a missing, foreign or truncated file."""
+def read_image(path: Path, *, is_upright: bool = False) -> UInt8Array:
+    """The stored pixels, uint8 (H, W, 3) RGB, or the picture as it is meant to be seen (EXIF orientation).
+
+    Raises InputError for a missing, foreign or truncated file.
+    """
     try:
         with Image.open(path, formats=_formats()) as image:
-            return np.array(image.convert("RGB"))
+            shown = ImageOps.exif_transpose(image) if is_upright else image
+            return np.array(shown.convert("RGB"))
     except _UNREADABLE as error:
         raise InputError(f"{path}: {_reason(error)}, wanted a whole image file") from error
 

@@ -32,9 +32,9 @@ _EXAMPLES = """examples:
 OUT gets detections.json, detections.csv and images/, the pictures with boxes, below their own names:
   {"classes": ["bird"], ..., "images": [{"image": "photos/a.jpg", "width": 640, "height": 480,
     "detections": [{"label": "bird", "score": 0.93, "box": [x0, y0, x1, y1]}]}], "unreadable": []}
-Boxes are pixels of the stored picture, as in training: EXIF orientation is not looked at. A video's pictures
-have a "frame", from 0. A detector of faces with landmarks gives five [x, y] each: both eyes, nose, both
-corners of the mouth. A picture that cannot be read is named and left out; the exit status is 1 then."""
+Boxes are pixels of the picture as it is meant to be seen (EXIF orientation). A video's pictures have a
+"frame", from 0. A detector of faces with landmarks gives five [x, y] each: both eyes, nose, both corners of
+the mouth. A picture that cannot be read is named and left out; the exit status is 1 then."""
 
 
 def main(argv: list[str]) -> int:
@@ -94,7 +94,7 @@ def _show(size: Size, square_px: int, item: _Item | _Unreadable) -> Shown[Pictur
         return item
     source, pixels = item.source, item.pixels
     try:
-        pixels = read_image(source.path) if pixels is None else pixels
+        pixels = read_image(source.path, is_upright=True) if pixels is None else pixels
     except InputError as error:
         return _Unreadable(source.path, str(error))
     name = source.name if item.frame is None else source.name / f"{item.frame:06d}.jpg"

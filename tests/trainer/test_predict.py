@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from configs.errors import InputError
 from trainer.checkpoint import save_checkpoint
@@ -79,6 +80,17 @@ def test_everything_that_is_found_is_written_three_ways(checkpoint, photos, caps
     assert "in 5 pictures, 1 cannot be read" in out
     assert err.count("\n") == 1
     assert "broken.png: " in err
+
+
+def test_a_phones_photo_is_looked_at_upright(checkpoint, tmp_path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    with Image.new("RGB", (60, 40), "red") as image:
+        image.save(folder / "turned.jpg", exif=exif)
+    _, found = predicted(folder, "--checkpoint", checkpoint, "--threshold", 0)
+    assert [(each["width"], each["height"]) for each in found["images"]] == [(40, 60)]
 
 
 def test_the_same_command_again_writes_the_same(checkpoint, photos) -> None:
