@@ -15,6 +15,7 @@ from trainer.sample import NUM_LANDMARKS, Target, make_target
 
 logger = logging.getLogger(__name__)
 
+_LARGEST = 1e15  # float32 holds it, and sums of it, with room to spare
 MIN_SIDE_PX = 1.0  # a box with a smaller side, after clipping, shows nothing
 
 Points = Sequence[Sequence[float]]
@@ -51,18 +52,32 @@ def check_class(place: Path, name: str, available: Iterable[str]) -> None:
     """Raises InputError, naming the classes that there are, for an unknown one."""
     names = sorted(available)
     if name not in names:
-        raise InputError(f"{place}: no class '{name}'{_hint(name, names)}, wanted one of {_listed(names)}")
+        found = f"no class '{_short(name)}'{_hint(name, names)}"
+        raise InputError(f"{place}: {found}, wanted one of {_listed(names)}")
 
 
 def parse_number(text: object, place: str) -> float:
-    """A finite number of an annotation. Raises InputError at the place."""
+    """A finite number of an annotation, 1e15 at most. Raises InputError at the place."""
     try:
         number = float(text)  # type: ignore[arg-type]  # whatever it is, float says no to it
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{place}: {text!r}, wanted a finite number")
+    if not abs(number) <= _LARGEST:
+        raise InputError(f"{place}: {_short(repr(text))}, wanted a finite number")
     return number
+
+
+def parse_count(text: str) -> int | None:
+    """A whole number of up to nine digits; None of any other text."""
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is there; also False for what no file system takes for a name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 @dataclass(slots=True)
@@ -109,7 +124,7 @@ class BoxList:
 
 def check_photos(paths: Sequence[Path], what: str) -> None:
     """Raises InputError for missing photos: the first one's place, and how many they are."""
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not is_file(path)]
     if missing:
         more = f" (nor {len(missing) - 1} more of {len(paths)})" if len(missing) > 1 else ""
         raise InputError(f"{missing[0]}: no such file{more}, wanted {what}")
@@ -125,11 +140,18 @@ def log_dropped(place: Path, split: str, images: Sequence[BoxedImage]) -> None:
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
-    return "".join(f" (did you mean '{match}'?)" for match in difflib.get_close_matches(name, names, 1))
+    near = difflib.get_close_matches(name, names, 1)
+    return "".join(f" (did you mean '{_short(match)}'?)" for match in near)
+
+
+def _short(text: str) -> str:
+    """On one line, and not a page of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:97]}..."
 
 
 def _listed(names: Sequence[str], limit: int = 20) -> str:
     if not names:
         return "none, there are none"
     rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(_short, names[:limit])) + (f" and {rest} more" if rest > 0 else "")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from configs.errors import InputError
-from configs.unreadable import why_unreadable
 
 State = dict[str, Any]
 
@@ -59,7 +58,7 @@ def load_checkpoint(path: Path) -> State:
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises many types for a file that is not its own
-        reason = why_unreadable(path, error)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: {reason}: wanted a checkpoint of this program") from error
     if not isinstance(state, dict) or "model" not in state:
         raise InputError(f"{path}: holds no 'model': wanted a checkpoint of this program")
@@ -76,8 +75,5 @@ def write_text(path: Path, text: str) -> None:
     """A small text file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

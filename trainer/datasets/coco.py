@@ -11,6 +11,7 @@ from trainer.annotations import (
     check_class,
     check_split,
     find_root,
+    is_file,
     log_dropped,
     parse_number,
     read_text,
@@ -56,10 +57,11 @@ class CocoConfig(DatasetConfig):
         return [str(entry["name"]) for entry in _read_json(path)["categories"]]
 
 
-_FIELDS = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
+_ID = (int, float, str)
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {"id": _ID, "file_name": str, "width": object, "height": object},
+    "annotations": {"id": _ID, "image_id": _ID, "category_id": _ID, "bbox": object},
+    "categories": {"id": _ID, "name": str},
 }
 
 
@@ -67,7 +69,7 @@ def _read_json(path: Path) -> dict[str, list[dict[str, Any]]]:
     """The three lists that are read here, every entry with the fields that are read here."""
     try:
         content = json.loads(read_text(path, "COCO's JSON"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}, wanted JSON") from error
     for name, fields in _FIELDS.items():
         entries = content.get(name) if isinstance(content, dict) else None
@@ -77,7 +79,16 @@ def _read_json(path: Path) -> dict[str, list[dict[str, Any]]]:
             missing = [f for f in fields if f not in entry] if isinstance(entry, dict) else list(fields)
             if missing:
                 raise InputError(f"{path}: {name}[{number}]: no '{missing[0]}', wanted {', '.join(fields)}")
+            for field, kind in fields.items():
+                _check_type(entry[field], kind, f"{path}: {name}[{number}]: {field}")
     return dict(content)
+
+
+def _check_type(value: object, kind: type | tuple[type, ...], place: str) -> None:
+    if not isinstance(value, kind):
+        raise InputError(f"{place} is {value!r}, wanted {'a text' if kind is str else 'a number or text'}")
+    if kind is str and str(value).splitlines() != [value]:
+        raise InputError(f"{place} is {value!r}, wanted a text of one line")
 
 
 def _labels_by_category(path: Path, content: Mapping[str, Any], classes: Sequence[str]) -> dict[Any, int]:
@@ -93,12 +104,12 @@ def _add(
     path: Path, annotation: Mapping[str, Any], labels: Mapping[Any, int], objects: Mapping[Any, BoxList]
 ) -> None:
     """Enter one annotation; those of other classes only have to be well-formed."""
-    place = f"{path}: annotation {annotation['id']}"
+    place = f"{path}: annotation {annotation['id']!r}"
     image, category, box = (annotation[name] for name in ("image_id", "category_id", "bbox"))
     if image not in objects:
-        raise InputError(f"{place}: image {image} is not among the images, wanted one of them")
+        raise InputError(f"{place}: image {image!r} is not among the images, wanted one of them")
     if category not in labels:
-        raise InputError(f"{place}: category {category} is not among the categories, wanted one of them")
+        raise InputError(f"{place}: category {category!r} is not among the categories, wanted one of them")
     if not isinstance(box, list) or len(box) != 4:
         raise InputError(f"{place}: bbox is {box!r}, wanted [x, y, width, height]")
     if labels[category]:
@@ -107,10 +118,12 @@ def _add(
 
 
 def _boxed(path: Path, entry: Mapping[str, Any], photos: Path, objects: BoxList) -> BoxedImage:
-    place = f"{path}: image {entry['id']}"
+    place = f"{path}: image {entry['id']!r}"
     width, height = (int(parse_number(entry[side], f"{place}: {side}")) for side in ("width", "height"))
-    photo = photos / str(entry["file_name"])
-    if not photo.is_file():
+    if min(width, height) < 1:
+        raise InputError(f"{place}: size is {width}x{height}, wanted sides of 1 px or more")
+    photo = photos / entry["file_name"]
+    if not is_file(photo):
         raise InputError(f"{photo}: no such file, wanted the photo of {place}")
     key = Path(entry["file_name"]).with_suffix("").as_posix()
     return objects.on_photo(key, photo, width, height)

@@ -85,20 +85,30 @@ class CsvBoxesConfig(DatasetConfig):
 
     def _rows(self, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         """Place and values by our names of columns, of each line."""
-        lines = csv.reader(read_text(path, "a CSV file of boxes").splitlines())
-        header = [name.strip() for name in next(lines, [])]
+        lines = _lines(path)
+        header = [name.strip() for name in next(lines, (1, []))[1]]
         theirs = {name: self.columns.get(name, name) for name in ("file", *_SIDES, "label", "ignore")}
         for name in ("file", *_SIDES):
             if theirs[name] not in header:
                 raise InputError(f"{path}:1: no column '{theirs[name]}', wanted {', '.join(theirs.values())}")
-        for line in lines:
+        for number, line in lines:
             if not line:
                 continue
-            place = f"{path}:{lines.line_num}"
+            place = f"{path}:{number}"
             if len(line) != len(header):
                 raise InputError(f"{place}: {len(line)} values, wanted {len(header)} as in line 1")
             values = dict(zip(header, (text.strip() for text in line), strict=True))
             yield place, {ours: values[name] for ours, name in theirs.items() if name in values}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and values of each line."""
+    lines = csv.reader(read_text(path, "a CSV file of boxes").splitlines())
+    try:
+        for values in lines:
+            yield lines.line_num, values
+    except csv.Error as error:
+        raise InputError(f"{path}:{lines.line_num}: {error}, wanted a CSV file of boxes") from error
 
 
 def _box(row: Mapping[str, str], place: str) -> list[float] | None:

@@ -11,6 +11,7 @@ from trainer.annotations import (
     check_split,
     find_root,
     log_dropped,
+    parse_count,
     parse_number,
     read_text,
 )
@@ -74,9 +75,10 @@ def _read_fold(path: Path) -> dict[str, BoxList]:
 
 def _count(lines: Sequence[str], at: int, path: Path) -> int:
     text = lines[at].strip() if at < len(lines) else "the file's end"
-    if not text.isdecimal() or at + int(text) >= len(lines):
+    count = parse_count(text)
+    if count is None or at + count >= len(lines):
         raise InputError(f"{path}:{at + 1}: found {text}, wanted how many lines of ellipses follow")
-    return int(text)
+    return count
 
 
 def _read_ellipse(line: str, place: str) -> tuple[float, float, float, float]:

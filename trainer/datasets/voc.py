@@ -95,7 +95,7 @@ class VocConfig(DatasetConfig):
 def _root(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(read_text(path, "VOC's XML").encode())
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter of a false encoding
         raise InputError(f"{path}: {error}, wanted well-formed XML") from error
 
 

@@ -15,6 +15,7 @@ from trainer.annotations import (
     check_split,
     find_root,
     log_dropped,
+    parse_count,
     parse_number,
     read_text,
 )
@@ -110,9 +111,9 @@ def _counted_blocks(lines: Sequence[str], path: Path) -> Iterator[tuple[str, str
         if not name:
             continue
         text = lines[at].strip() if at < len(lines) else "the file's end"
-        if not text.isdecimal() or at + int(text) >= len(lines):
+        count = parse_count(text)
+        if count is None or at + count >= len(lines):
             raise InputError(f"{path}:{at + 1}: found {text}, wanted how many lines of faces follow")
-        count = int(text)
         rows = lines[at + 1 : at + 1 + count]
         yield place, name, [_official_face(row, f"{path}:{at + 2 + i}") for i, row in enumerate(rows)]
         at += 1 + count
@@ -159,11 +160,19 @@ def _faces_of_mat(path: Path) -> dict[str, list[Face]]:
     names = ["event_list", "file_list", "face_bbx_list", "invalid_label_list"]
     return {
         name: [
-            Face(tuple(map(float, box)), bool(invalid))
-            for box, invalid in zip(boxes.reshape(-1, 4), flags.reshape(-1), strict=True)
+            Face(tuple(parse_number(side, f"{path}: {name}") for side in box), bool(invalid))
+            for box, invalid in zip(boxes, flags, strict=True)
         ]
-        for name, (boxes, flags) in _by_photo(path, names).items()
+        for name, boxes, flags in _boxes_and_flags(path, _by_photo(path, names))
     }
+
+
+def _boxes_and_flags(path: Path, photos: dict[str, list[Any]]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, (N, 4) and (N,) of each photo."""
+    for name, (boxes, flags) in photos.items():
+        if boxes.size != 4 * flags.size:
+            raise InputError(f"{path}: {name}: {boxes.size} sides of {flags.size} faces, wanted 4 of each")
+        yield name, boxes.reshape(-1, 4), flags.reshape(-1)
 
 
 def _counted(mat: Path, path: Path, faces: dict[str, list[Face]]) -> dict[str, set[int]]:
@@ -171,7 +180,10 @@ def _counted(mat: Path, path: Path, faces: dict[str, list[Face]]) -> dict[str, s
     table = _by_photo(mat, ["event_list", "file_list", "gt_list"])
     if missing := faces.keys() - table.keys():
         raise InputError(f"{mat}: no photo {min(missing)}, wanted all of {path}")
-    counted = {name: {int(value) - 1 for value in table[name][0].reshape(-1)} for name in faces}
+    counted = {
+        name: {int(parse_number(value, f"{mat}: {name}")) - 1 for value in table[name][0].reshape(-1)}
+        for name in faces
+    }
     for name, numbers in counted.items():
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(faces[name]):
             found = f"counts a face {max(numbers) + 1} of {name}"
@@ -183,8 +195,13 @@ def _by_photo(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """The values of each photo: of the variables after the lists of events and files, in their order."""
     events, files, *columns = (variable.reshape(-1) for variable in read_mat(path, names).values())
     photos: dict[str, list[Any]] = {}
-    for number, event in enumerate(events):
-        for place, file in enumerate(files[number].reshape(-1)):
-            name = f"{np.asarray(event).item()}/{np.asarray(file).item()}.jpg"
-            photos[name] = [column[number].reshape(-1)[place] for column in columns]
+    try:
+        for number, event in enumerate(events):
+            for place, file in enumerate(files[number].reshape(-1)):
+                name = f"{np.asarray(event).item()}/{np.asarray(file).item()}.jpg"
+                if name.splitlines() != [name]:
+                    raise ValueError(f"a photo named {name!r}")
+                photos[name] = [np.asarray(column[number].reshape(-1)[place]) for column in columns]
+    except (AttributeError, IndexError, ValueError) as error:  # no cell, too few, or more than a name
+        raise InputError(f"{path}: {error}, wanted events and files of one length each") from error
     return photos

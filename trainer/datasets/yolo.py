@@ -13,7 +13,9 @@ from trainer.annotations import (
     check_photos,
     check_split,
     find_root,
+    is_file,
     log_dropped,
+    parse_count,
     parse_number,
     read_text,
 )
@@ -70,9 +72,9 @@ class YoloConfig(DatasetConfig):
         photos: list[Path] = []
         for entry in map(str, entries):
             path = _found(base, entry)
-            if path.is_dir():
+            if _is_folder(path):
                 photos += sorted(p for p in path.rglob("*") if p.suffix.lower() in _PHOTOS)
-            elif path.is_file():
+            elif is_file(path):
                 lines = read_text(path, "paths of images").split("\n")
                 photos += [_found(base, line.strip()) for line in lines if line.strip()]
             else:
@@ -84,9 +86,10 @@ def _read_data(path: Path) -> dict[str, Any]:
     """The mapping; every scalar is text, so that a class may be called ``no``."""
     try:
         content = yaml.load(read_text(path, "YOLO's data.yaml"), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}, wanted YAML") from error
-    if not isinstance(content, dict) or not isinstance(content.get("names"), (dict, list)):
+    names = content.get("names") if isinstance(content, dict) else None
+    if not isinstance(names, (dict, list)) or not names:
         raise InputError(f"{path}: no 'names', wanted the classes and folders of images")
     return {key: value for key, value in content.items() if value not in ("", "null", [])}
 
@@ -94,28 +97,36 @@ def _read_data(path: Path) -> dict[str, Any]:
 def _names(names: Mapping[str, str] | Sequence[str], path: Path) -> dict[int, str]:
     """Class by number, from 0."""
     if isinstance(names, Mapping):
-        if not all(str(key).isdecimal() for key in names):
-            raise InputError(f"{path}: names: {', '.join(names)}: wanted numbers of classes")
+        if not all(parse_count(str(key)) is not None for key in names):
+            raise InputError(f"{path}: names: {', '.join(map(repr, names))}: wanted numbers of classes")
         return {int(key): str(name) for key, name in names.items()}
     return {key: str(name) for key, name in enumerate(names)}
 
 
 def _base(root: Path, content: Mapping[str, Any]) -> Path:
     named = root / str(content.get("path", "."))
-    return named if named.is_dir() else root
+    return named if _is_folder(named) else root
 
 
 def _found(base: Path, entry: str) -> Path:
     """The file or folder that an entry means; exporters write one ``../`` too many."""
     path = base / entry
-    return base / entry[3:] if entry.startswith("../") and not path.exists() else path
+    is_there = is_file(path) or _is_folder(path)
+    return base / entry[3:] if entry.startswith("../") and not is_there else path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # what no file system takes for a name
+        return False
 
 
 def _read_one(photo: Path, labels: Mapping[int, int], root: Path) -> BoxedImage:
     width, height = read_size(photo)
     objects = BoxList()
     path = _labels_path(photo)
-    lines = read_text(path, "YOLO's labels").splitlines() if path.is_file() else []
+    lines = read_text(path, "YOLO's labels").splitlines() if is_file(path) else []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             place = f"{path}:{number}"
@@ -140,11 +151,12 @@ def _parse(line: str, place: str) -> tuple[int, tuple[float, float, float, float
     """Class, and the box as shares of the photo's sides, of a box's line or a polygon's."""
     key, *texts = line.split()
     values = [parse_number(text, place) for text in texts]
-    if not key.isdecimal() or len(values) < 4 or len(values) % 2:
+    number = parse_count(key)
+    if number is None or len(values) < 4 or len(values) % 2:
         raise InputError(f"{place}: {len(values)} values of class {key}, wanted cx cy width height or x y …")
     if not -_SLACK <= min(values) <= max(values) <= 1 + _SLACK:
         raise InputError(f"{place}: {min(values):g} to {max(values):g}, wanted shares of the side, 0 to 1")
     if len(values) == 4:
         cx, cy, w, h = values
-        return int(key), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-    return int(key), (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
+        return number, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+    return number, (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
