@@ -50,6 +50,7 @@ def test_the_house_rules_hold(command: list[str]) -> None:
         "trainer.export",
         "trainer.predict",
         "trainer.preview",
+        "trainer.report",
         "trainer.run",
     ],
 )
