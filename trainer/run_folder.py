@@ -113,9 +113,14 @@ class Run:
                 raise InputError(
                     f"{self.out}: holds a run with another {', '.join(differing)}: wanted another --out"
                 )
-        elif foreign := sorted(found.name for found in self.out.glob("*") if found.name not in _NO_RUNS):
+        elif foreign := self._foreign():
             raise InputError(f"{self.out}: holds {foreign[0]}, wanted a new or empty folder, or a run's")
         write_text(path, to_yaml(self.config))
+
+    def _foreign(self) -> list[str]:
+        """What no run leaves. Trainings of another run may be linked here before this one claims the folder."""
+        names = sorted(found.name for found in self.out.glob("*"))
+        return [name for name in names if name not in _NO_RUNS and not name.startswith("seed-")]
 
     def run(self, cells: Sequence[Cell] | None = None) -> None:
         """Train and score what is missing of the cells, by default of the whole grid; write scores.json,
