@@ -118,7 +118,7 @@ class Run:
         write_text(path, to_yaml(self.config))
 
     def _foreign(self) -> list[str]:
-        """What no run leaves. Trainings of another run may be linked here before this one claims the folder."""
+        """What no run leaves. Trainings of another run may be linked here before this one claims it."""
         names = sorted(found.name for found in self.out.glob("*"))
         return [name for name in names if name not in _NO_RUNS and not name.startswith("seed-")]
 
