@@ -47,10 +47,10 @@ class UnlabelledConfig(StrictModel):
     root: Path
     label: str | None = None
     limit: int | None = Field(default=None, ge=1)
-    min_score: float = Field(default=0.5, gt=0, lt=1)
-    min_iou: float = Field(default=0.7, gt=0, lt=1)
+    min_score: float = Field(default=0.8, gt=0, lt=1)
+    min_iou: float = Field(default=0.88, gt=0, lt=1)
     single: bool = True
-    share: float = Field(default=0.5, gt=0, lt=1)
+    share: float = Field(default=0.3, gt=0, lt=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class BlobFinder(Detector):
 
 def label(root: Path, finder: Detector, **settings) -> tuple[list[PseudoLabel], int]:
     trained = Trained(finder, SsdConfig(image_size=64), ("blob",), root)
-    config = UnlabelledConfig(root=root, **settings)
+    config = UnlabelledConfig(**{"root": root, "min_iou": 0.7, **settings})
     return label_photos(trained, 1, config, root, 0, torch.device("cpu"))
 
 
