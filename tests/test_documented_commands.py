@@ -101,6 +101,7 @@ ROWS = [
     Row("trainer.report", "--draws 5", (_TRAIN,)),
     Row("trainer.report runs/my-run", "--draws 5", (_OWN_RUN,), home="own"),
     Row("trainer.run", f"{_RUN} dataset.count=2"),
+    Row("trainer.run faces", ends="faces: no manifest", why="crops of faces"),
     Row("trainer.run my-run.yaml", f"{_RUN} num_real=[10]", (_OWN,), home="own"),
     Row("trainer.run birds 'phases", f"{_RUN} {_SELF}", ends="photos passed", why="a trained detector"),
     Row(_TRAIN, f"{_RUN} num_real=[50]"),

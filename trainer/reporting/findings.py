@@ -115,12 +115,14 @@ def label_free(grid: Grid) -> str | None:
     scratch = {n: each for n, each in by_condition[_BASELINE].spreads.items() if each.by_seed}
     if alone is None or not alone.by_seed or not scratch:
         return None
-    reached = [n for n, each in scratch.items() if alone.mean >= each.mean]
     begins = f"Without one real box, pretraining alone has {alone} {grid.metric}"
-    if reached:
-        return f"{begins}: no less than {photos(max(reached))} from scratch ({scratch[max(reached)]})."
-    least = min(scratch)
-    return f"{begins}: less than {photos(least)} from scratch ({scratch[least]})."
+    beaten = [n for n, each in scratch.items() if _verdict(alone, each) == "better"]
+    nearest = max(beaten) if beaten else min(scratch)
+    verdict = _verdict(alone, scratch[nearest])
+    stands = {"better": "more than", "worse": "less than", "not told apart": "not told apart from"}
+    ahead = "ahead of" if alone.mean > scratch[nearest].mean else "not ahead of"
+    said = stands.get(verdict, f"one seed, {ahead}")
+    return f"{begins}: {said} {photos(nearest)} from scratch ({scratch[nearest]})."
 
 
 def tally(findings: Sequence[Finding]) -> dict[Verdict, int]:
