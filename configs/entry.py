@@ -73,6 +73,9 @@ def run(main: Callable[[list[str]], int | None], *user_errors: type[Exception]) 
     except BrokenPipeError:
         sys.stdout = None  # so that Python does not try to flush it once more
         code = 141
+    except SystemExit as ended:  # the parser's
+        end_log(f"exit {ended.code}")
+        raise
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         code = 130

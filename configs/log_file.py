@@ -50,10 +50,10 @@ def keep_log(folder: Path) -> None:
 
 
 def end_log(outcome: str) -> None:
-    """Write how the command ended, if it keeps a log."""
-    if _Command.begun is None or _Command.file is None:
-        return
-    _LOG.info(f"ends after {time.monotonic() - _Command.begun:.0f} s: {outcome}")
-    logging.getLogger().removeHandler(_Command.file)
-    _Command.file.close()
-    _Command.file = None
+    """The command is over: write how it ended, if it keeps a log."""
+    begun, file = _Command.begun, _Command.file
+    if begun is not None and file is not None:
+        _LOG.info(f"ends after {time.monotonic() - begun:.0f} s: {outcome}")
+        logging.getLogger().removeHandler(file)
+        file.close()
+    _Command.begun = _Command.file = None

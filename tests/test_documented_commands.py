@@ -4,6 +4,7 @@ A command that is added to the documentation needs a row in `ROWS` if none of th
 """
 
 import http.client
+import logging
 import re
 import shlex
 import sys
@@ -180,6 +181,7 @@ def _call(command: str, monkeypatch: pytest.MonkeyPatch, capture: pytest.Capture
     name, *arguments = shlex.split(command)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     capture.readouterr()
+    levels = {logger: logger.level for logger in _loggers()}
     try:
         module = import_module(f"{name}.__main__" if name == "trainer.datasets" else name)
         if name.startswith("tests."):
@@ -192,8 +194,17 @@ def _call(command: str, monkeypatch: pytest.MonkeyPatch, capture: pytest.Capture
         code = ended.code
     except ModuleNotFoundError as error:
         return Ended(2, str(error))
+    finally:  # a command may set how much is said until its process ends; here others come after it
+        logging.disable(logging.NOTSET)
+        for logger in _loggers():
+            logger.setLevel(levels.get(logger, logging.NOTSET))
     said = capture.readouterr()
     return Ended(code or 0, said.err if code else said.out)
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.root.manager.loggerDict.values()
+    return [logging.root, *(logger for logger in known if isinstance(logger, logging.Logger))]
 
 
 @pytest.fixture(scope="module")

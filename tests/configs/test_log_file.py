@@ -58,7 +58,11 @@ def test_errors_end_a_log_and_the_next_command_goes_on_in_it(command, error, out
     assert command(lambda _: 0)[: len(first)] == first
 
 
-def test_a_function_called_by_another_program_keeps_no_log(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("configs.log_file._Command.begun", None)
+def test_a_function_called_outside_a_command_keeps_no_log(command, tmp_path) -> None:
+    command(lambda _: 0)
+    with pytest.raises(SystemExit):
+        run(lambda _: sys.exit(3))
+    (tmp_path / "out" / "log.txt").unlink()
+    (tmp_path / "out").rmdir()
     keep_log(tmp_path / "out")
     assert not (tmp_path / "out").exists()
