@@ -17,7 +17,7 @@ from configs.load import apply_overrides, read_yaml, validated
 
 FAMILIES: Mapping[str, tuple[str, str, str]] = {
     "class": ("classes", "factory.recipe", "Recipe"),
-    "run": ("runs", "trainer.run_config", "RunConfig"),
+    "run": ("runs", "trainer.runs.config", "RunConfig"),
     "gan": ("gan", "factory.gan.learner", "GanConfig"),
     "copy_paste": ("copy_paste", "factory.copy_paste.learner", "CopyPasteConfig"),
 }

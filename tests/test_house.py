@@ -1,5 +1,7 @@
 """The house rules that tools can hold: layers, style, types. Slow tools run once each."""
 
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +62,22 @@ def test_every_entry_point_teaches_with_examples(module: str) -> None:
     )
     assert result.returncode == 0
     assert f"python -m {module}" in result.stdout
+
+
+@pytest.mark.parametrize("package", ["factory", "trainer"])
+def test_the_readme_draws_the_floors_that_the_contract_holds(package: str) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(_ROOT / "setup.cfg")
+    layers = settings[f"importlinter:contract:{package}-floors"]["layers"].strip().splitlines()
+    held = [re.split(r" [:|] ", layer.strip()) for layer in layers]
+    drawing = (_ROOT / "README.md").read_text().partition(f"\n{package}    ")[2]
+    lines = re.split(r"\n\n|\n```", drawing)[0].splitlines()
+    assert [line.strip().split(" · ") for line in lines] == held
+    found = {path.parent.name if path.stem == "__init__" else path.stem for path in _modules(package)}
+    assert found == {name for floor in held for name in floor}
+
+
+def _modules(package: str) -> list[Path]:
+    """Its modules and packages."""
+    folder = _ROOT / package
+    return [path for path in folder.glob("*.py") if path.stem != "__init__"] + [*folder.glob("*/__init__.py")]

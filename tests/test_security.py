@@ -45,10 +45,10 @@ from shards.records import BackgroundRecord
 from shards.store import open_store
 from tests.faults.s3_proxy import BUCKET, s3_server
 from tests.mistakes_world import HALF_WRITTEN, Plants, make_set, make_world, picture
-from trainer.checkpoint import load_checkpoint
-from trainer.detections_file import read_detections
-from trainer.matlab import read_mat
-from trainer.weights import read_state_dict
+from trainer.boxed_data.matlab import read_mat
+from trainer.evaluation.detections_file import read_detections
+from trainer.networks.weights import read_state_dict
+from trainer.training.checkpoint import load_checkpoint
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGES = ("configs", "factory", "shards", "trainer")
@@ -214,10 +214,10 @@ READERS: dict[str, Callable[[Path], object]] = {
     "factory/generators/torchscript.py": read_torchscript,
     "factory/redo/distill.py": _teacher_masks,
     "factory/training/checkpoint.py": _load_newest,
-    "trainer/checkpoint.py": load_checkpoint,
-    "trainer/detections_file.py": read_detections,
-    "trainer/matlab.py": lambda path: read_mat(path, ["annotations"]),
-    "trainer/weights.py": read_state_dict,
+    "trainer/training/checkpoint.py": load_checkpoint,
+    "trainer/evaluation/detections_file.py": read_detections,
+    "trainer/boxed_data/matlab.py": lambda path: read_mat(path, ["annotations"]),
+    "trainer/networks/weights.py": read_state_dict,
 }
 OUR_OWN = {
     "trainer/deployment/pt2_file.py": "reads back the file that it has just written",

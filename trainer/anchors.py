@@ -13,14 +13,14 @@ from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from shards.errors import ShardError
-from trainer.anchor_fit import Coverage, boxes_of, coverage, fit_anchors
-from trainer.anchor_picture import IOU_LEVELS, draw_anchors, size_bins
+from trainer.anchoring.anchor_fit import Coverage, boxes_of, coverage, fit_anchors
+from trainer.anchoring.anchor_picture import IOU_LEVELS, draw_anchors, size_bins
 from trainer.dataset import BoxedImage
 from trainer.detector import DetectorConfig
-from trainer.drawing import stacked, write_png
+from trainer.imaging.drawing import stacked, write_png
 from trainer.run import load_run
-from trainer.run_config import RunConfig
-from trainer.run_data import RunData
+from trainer.runs.config import RunConfig
+from trainer.runs.data import RunData
 from trainer.sample import Target, make_target
 
 _EXAMPLES = """examples:

@@ -23,9 +23,9 @@ from trainer.deployment import onnx_file, pt2_file
 from trainer.deployment.agreement import compare
 from trainer.deployment.program import LEAST_PX, Call
 from trainer.detector import Detector
-from trainer.images import read_image, resize_antialiased
+from trainer.imaging.images import read_image, resize_antialiased
+from trainer.runs.trained import Trained, open_trained
 from trainer.sample import UInt8Array
-from trainer.trained import Trained, open_trained
 
 _FORMS: Mapping[str, ModuleType] = {".onnx": onnx_file, ".pt2": pt2_file}
 _BATCH = 4

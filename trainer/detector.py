@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from configs.kinds import KindConfig
-from trainer.anchor_maps import AnchorMap, Shapes
+from trainer.anchoring.anchor_maps import AnchorMap, Shapes
 from trainer.sample import Batch, Detections
 
 

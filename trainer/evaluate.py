@@ -16,19 +16,19 @@ from configs.errors import InputError
 from configs.home import find_home, locate
 from configs.kinds import config_class, did_you_mean, kinds_in
 from configs.load import apply_overrides, read_yaml, validated
-from trainer.checkpoint import write_text
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.detection import Size
-from trainer.detections_file import read_detections, write_detections
-from trainer.drawing import write_png
-from trainer.evaluation import detect_photos
-from trainer.evaluation_pictures import draw_curves, telling_photos
-from trainer.evaluation_report import evaluation_report, plain
-from trainer.given_detector import add_detector_arguments, check_folder, open_given
-from trainer.official_scores import official_scores
-from trainer.run_config import RunConfig, cells_of
+from trainer.evaluation.detection import Size
+from trainer.evaluation.detections_file import read_detections, write_detections
+from trainer.evaluation.official_scores import official_scores
+from trainer.evaluation.pictures import draw_curves, telling_photos
+from trainer.evaluation.report import evaluation_report, plain
+from trainer.evaluation.scores import detect_photos
+from trainer.imaging.drawing import write_png
+from trainer.runs.config import RunConfig, cells_of
+from trainer.runs.given_detector import add_detector_arguments, check_folder, open_given
+from trainer.runs.trained import Trained
 from trainer.sample import Detections
-from trainer.trained import Trained
+from trainer.training.checkpoint import write_text
 
 _KINDS = "trainer.datasets"
 _FOUND = "detections.npz"
@@ -40,7 +40,7 @@ _EXAMPLES = """examples:
   python -m trainer.evaluate --detector retinaface checkpoint=mobilenet0.25_Final.pth --names face \\
       --dataset wider data/widerface --split val --out scores
 
-OUT gets evaluation.json (what its values mean says trainer/evaluation_report.py), curves.png, photos.png, the
+OUT gets evaluation.json (what its values mean says trainer/evaluation/report.py), curves.png, photos.png, the
 photos that say most, and detections.npz; of a run, a folder for each of its trainings. Without --dataset it
 is the run's own, and what the run found is read, not found again. Intervals hold 95 % of draws of photos.
 WIDER FACE's Easy, Medium and Hard need the official .mat files, FDDB's scores nothing more."""

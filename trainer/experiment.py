@@ -16,13 +16,13 @@ from configs.home import find_home, packaged_names
 from configs.load import to_yaml
 from configs.log_file import keep_log
 from shards.errors import ShardError
-from trainer.checkpoint import write_text
 from trainer.experiments.config import ExperimentConfig, PlannedRun, load_experiment, plan_runs
 from trainer.experiments.cost import Costs
 from trainer.experiments.results import result_table, steps_and_seconds, write_results
 from trainer.experiments.schedule import Machine, Schedule, alone
 from trainer.experiments.sharing import Plan, link_shared, share
-from trainer.run_folder import Run
+from trainer.runs.folder import Run
+from trainer.training.checkpoint import write_text
 
 _EXAMPLES = """examples:
   python -m trainer.experiment birds-small --dry-run

@@ -15,7 +15,7 @@ from configs.kinds import config_class, kinds_in
 from configs.load import validated
 from shards.errors import ShardError
 from trainer.exported import ExportConfig
-from trainer.materialise import ExportJob, materialise
+from trainer.exporting.materialise import ExportJob, materialise
 from trainer.run import load_run
 
 _FORMATS = "trainer.exports"

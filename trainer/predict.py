@@ -16,11 +16,11 @@ from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home
 from configs.kinds import did_you_mean
-from trainer.detection import Shown, Size, detect_all, made_ahead, resized
-from trainer.given_detector import add_detector_arguments, check_folder, open_given
-from trainer.images import read_image
-from trainer.pictures import Source, find_sources, video_frames
-from trainer.predictions import FORMATS, Picture, Predictions
+from trainer.evaluation.detection import Shown, Size, detect_all, made_ahead, resized
+from trainer.evaluation.predictions import FORMATS, Picture, Predictions
+from trainer.imaging.images import read_image
+from trainer.imaging.pictures import Source, find_sources, video_frames
+from trainer.runs.given_detector import add_detector_arguments, check_folder, open_given
 from trainer.sample import UInt8Array
 
 _EXAMPLES = """examples:

@@ -11,13 +11,13 @@ from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from shards.errors import ShardError
-from trainer.anchor_maps import lay_out
-from trainer.boxes import cxcywh_to_xyxy
+from trainer.anchoring.anchor_maps import lay_out
+from trainer.anchoring.boxes import cxcywh_to_xyxy
 from trainer.detector import Detector
-from trainer.drawing import contact_sheet, draw_objects, stacked, titled, write_png
-from trainer.open_scenes import open_photos, open_scenes
+from trainer.imaging.drawing import contact_sheet, draw_objects, stacked, titled, write_png
 from trainer.run import load_run
-from trainer.run_config import RunConfig
+from trainer.runs.config import RunConfig
+from trainer.runs.open_scenes import open_photos, open_scenes
 from trainer.sample import FloatArray, Sample, Target, UInt8Array
 
 _COLUMNS = 4

@@ -7,11 +7,11 @@ from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, locate
 from shards.errors import ShardError
-from trainer.checkpoint import write_text
 from trainer.reporting.folder import read_folder
 from trainer.reporting.page import page_of
 from trainer.reporting.scores import grids_of
 from trainer.reporting.tables import latex, markdown
+from trainer.training.checkpoint import write_text
 
 _METRICS = ("AP50", "AP")
 

@@ -10,9 +10,9 @@ from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, validated
 from configs.log_file import keep_log
 from shards.errors import ShardError
-from trainer.run_config import RunConfig
-from trainer.run_folder import Run
-from trainer.stopping import Stopped
+from trainer.runs.config import RunConfig
+from trainer.runs.folder import Run
+from trainer.training.stopping import Stopped
 
 _EXAMPLES = """examples:
   python -m trainer.run

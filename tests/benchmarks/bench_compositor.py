@@ -38,9 +38,9 @@ from trainer.compositing.placement import plan_scene
 from trainer.compositing.plan import CropShape, ScenePlan, shape_of_record
 from trainer.compositing.render import paint_background, render_scene
 from trainer.compositing.resampling import weigh
-from trainer.images import resize_antialiased
+from trainer.imaging.images import resize_antialiased
 from trainer.sample import collate
-from trainer.stream import CropCollection, StreamConfig, SyntheticStream
+from trainer.streaming.stream import CropCollection, StreamConfig, SyntheticStream
 
 PASSES, BATCH, OVERSAMPLING = 7, 16, 4
 PLAIN = {"contrast_min": 1, "contrast_max": 1, "blur_prob": 0, "noise_prob": 0, "gain_min": 1, "gain_max": 1}

@@ -25,7 +25,7 @@ from trainer.compositing.placement import plan_scene
 from trainer.compositing.plan import shape_of_record
 from trainer.compositing.render import render_scene
 from trainer.compositing.render_gpu import BatchComposer
-from trainer.stream import SceneParts
+from trainer.streaming.stream import SceneParts
 
 PASSES, LABELS = 5, {"bird": 1}
 

@@ -25,13 +25,13 @@ from shards.reader import ShardSet
 from shards.records import BackgroundRecord, CropRecord, Record
 from shards.store import open_store
 from shards.writer import write_shard
-from trainer.augment import AugmentConfig
 from trainer.compositing.config import CompositorConfig
-from trainer.crop_pool import CropCollection, RecordPool, StreamConfig
 from trainer.dataset import BoxedImage
-from trainer.loader import batches
 from trainer.sample import make_target
-from trainer.stream import PhotoStream, SyntheticStream
+from trainer.streaming.augment import AugmentConfig
+from trainer.streaming.crop_pool import CropCollection, RecordPool, StreamConfig
+from trainer.streaming.loader import batches
+from trainer.streaming.stream import PhotoStream, SyntheticStream
 
 _EACH = 1000
 _SCENES = 3072

@@ -30,14 +30,14 @@ def command(monkeypatch, tmp_path):
 
 def test_a_log_holds_the_command_its_messages_and_its_end(command) -> None:
     def main(_: list[str]) -> int:
-        logging.getLogger("trainer.loop").info("step 1")
+        logging.getLogger("trainer.training.loop").info("step 1")
         logging.getLogger("others").info("chatter")
         logging.getLogger("others").warning("careful")
         return 0
 
     assert command(main) == [
         "INFO configs: begins: run.py birds 'name=x y'",
-        "INFO trainer.loop: step 1",
+        "INFO trainer.training.loop: step 1",
         "WARNING others: careful",
         "INFO configs: ends after 0 s: exit 0",
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 import numpy as np
 
-PACKAGES = ["configs", "factory.photos", "shards", "trainer.annotations", "trainer.datasets"]
+PACKAGES = ["configs", "factory.photos", "shards", "trainer.boxed_data.annotations", "trainer.datasets"]
 
 with atheris.instrument_imports(include=PACKAGES):
     from tests.fuzz.fuzz_readers import attempt

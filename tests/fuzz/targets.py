@@ -27,7 +27,6 @@ from shards.stats import stats_of
 from shards.store import open_store
 from shards.writer import pack_shard
 from tests.fuzz.mutations import Files, Mutation, of_bytes, of_jpeg, of_json, of_tar, of_text
-from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.dataset import DatasetConfig
 from trainer.datasets.coco import CocoConfig
 from trainer.datasets.csv_boxes import CsvBoxesConfig
@@ -37,11 +36,12 @@ from trainer.datasets.stanford_cars import StanfordCarsConfig
 from trainer.datasets.voc import VocConfig
 from trainer.datasets.wider import WiderConfig
 from trainer.datasets.yolo import YoloConfig
-from trainer.detections_file import read_detections, write_detections
-from trainer.images import read_image, read_size
-from trainer.run_config import RunConfig
+from trainer.evaluation.detections_file import read_detections, write_detections
+from trainer.imaging.images import read_image, read_size
+from trainer.networks.weights import read_state_dict
+from trainer.runs.config import RunConfig
 from trainer.sample import Detections
-from trainer.weights import read_state_dict
+from trainer.training.checkpoint import load_checkpoint, save_checkpoint
 
 _WIDTH, _HEIGHT = 40, 30  # of every photo here
 

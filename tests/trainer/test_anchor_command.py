@@ -12,13 +12,13 @@ import yaml
 
 from configs.errors import InputError
 from configs.kinds import config_class, kinds_in
-from trainer.anchor_fit import best_ious, boxes_of, coverage, fit_anchors, sides_of
-from trainer.anchor_maps import AnchorMap, lay_out
-from trainer.anchor_picture import draw_anchors, size_bins
+from trainer.anchoring.anchor_fit import best_ious, boxes_of, coverage, fit_anchors, sides_of
+from trainer.anchoring.anchor_maps import AnchorMap, lay_out
+from trainer.anchoring.anchor_picture import draw_anchors, size_bins
+from trainer.anchoring.boxes import cxcywh_to_xyxy, pairwise_iou
 from trainer.anchors import main
-from trainer.boxes import cxcywh_to_xyxy, pairwise_iou
 from trainer.detector import Detector, DetectorConfig
-from trainer.images import read_image
+from trainer.imaging.images import read_image
 from trainer.sample import Target, make_target
 
 KINDS = kinds_in("trainer.detectors")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.anchor_maps import even_map, lay_out, scaled_shapes, stepped_map
+from trainer.anchoring.anchor_maps import even_map, lay_out, scaled_shapes, stepped_map
 
 RATIOS = (0.5, 1.0, 2.0)
 

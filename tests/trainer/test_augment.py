@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from trainer.augment import MEAN_RGB, NO_CHANGE, AugmentConfig, augment_sample, fit_sample
 from trainer.sample import Sample, Target, make_target
+from trainer.streaming.augment import MEAN_RGB, NO_CHANGE, AugmentConfig, augment_sample, fit_sample
 
 FLIP = NO_CHANGE.model_copy(update={"flip": 1.0})
 ZOOM_IN = NO_CHANGE.model_copy(update={"zoom_in": 1.0, "zoom_in_min_frac": 0.2})

@@ -7,7 +7,7 @@ from torchvision.models import mobilenet_v2
 
 from configs.embedded import embedded
 from configs.errors import InputError
-from trainer.backbones import BackboneName, make_backbone
+from trainer.networks.backbones import BackboneName, make_backbone
 
 
 @pytest.fixture(autouse=True)

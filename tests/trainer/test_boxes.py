@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import boxes as B
+from trainer.anchoring import boxes as B
 
 sides = st.floats(1, 400, width=32)
 places = st.floats(-300, 300, width=32)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from configs.errors import InputError
-from trainer.checkpoint import Checkpoints, load_checkpoint, save_checkpoint, weights_of
+from trainer.training.checkpoint import Checkpoints, load_checkpoint, save_checkpoint, weights_of
 
 
 def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path) -> None:

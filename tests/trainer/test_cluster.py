@@ -19,16 +19,16 @@ import ray
 from ray import cloudpickle
 
 from configs.errors import InputError
-from trainer.checkpoint import load_checkpoint
 from trainer.cluster.config import ClusterConfig
 from trainer.cluster.workers import Workers
 from trainer.detector import Detector
-from trainer.loop import train
-from trainer.ranks import Ranks
 from trainer.run import main
 from trainer.sample import Batch, Sample, make_target
-from trainer.stopping import Stopped
-from trainer.training_config import TrainingConfig
+from trainer.training.checkpoint import load_checkpoint
+from trainer.training.config import TrainingConfig
+from trainer.training.loop import train
+from trainer.training.ranks import Ranks
+from trainer.training.stopping import Stopped
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

@@ -16,8 +16,8 @@ from shards.manifest import Manifest, fingerprint_of, shard_name, write_manifest
 from shards.reader import ShardSet
 from shards.records import CropRecord
 from shards.writer import write_shard
-from trainer.crop_pool import CropCollection, RecordPool, StreamConfig
-from trainer.held_shards import HeldShards
+from trainer.streaming.crop_pool import CropCollection, RecordPool, StreamConfig
+from trainer.streaming.held_shards import HeldShards
 
 MakeCrops = Callable[..., ShardSet]
 SMALL = StreamConfig(pool=12, background_pool=4, block=8, stay=4)  # 3 new crops a block
@@ -180,13 +180,13 @@ def test_a_fork_opens_shards_of_its_own(make_crops, monkeypatch) -> None:
     held = HeldShards(make_crops([["a"] * 6] * 3))
     held.fetch_ahead([0])
     held[0]
-    monkeypatch.setattr("trainer.held_shards.os.getpid", lambda: -1)
+    monkeypatch.setattr("trainer.streaming.held_shards.os.getpid", lambda: -1)
     assert held[1].key == "000-001"
     assert CountingStore.opened["crops-000000.tar"] == 2
 
 
 def test_a_set_of_very_many_shards_holds_a_bounded_number_open(make_crops, monkeypatch) -> None:
-    monkeypatch.setattr("trainer.held_shards._MAX_OPEN", 4)
+    monkeypatch.setattr("trainer.streaming.held_shards._MAX_OPEN", 4)
     held = HeldShards(make_crops([["a"]] * 20))
     assert [held[i].key for i in range(20)] == [f"{i:03d}-000" for i in range(20)]
     assert len(held._open) == 4

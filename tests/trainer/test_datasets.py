@@ -14,7 +14,7 @@ from trainer.datasets.coco import CocoConfig
 from trainer.datasets.cub import CubConfig
 from trainer.datasets.scenes import ScenesConfig
 from trainer.datasets.voc import VocConfig
-from trainer.images import read_boxed_image, read_image, resize_antialiased
+from trainer.imaging.images import read_boxed_image, read_image, resize_antialiased
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from configs.errors import InputError
-from trainer.annotations import BoxList
+from trainer.boxed_data.annotations import BoxList
+from trainer.boxed_data.check import content_of, doubled_photos, odd_boxes, odd_photos, unlisted_photos
 from trainer.dataset import BoxedImage
-from trainer.dataset_check import content_of, doubled_photos, odd_boxes, odd_photos, unlisted_photos
 from trainer.datasets.__main__ import main
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import InputError
-from trainer.annotations import parse_count, parse_number
+from trainer.boxed_data.annotations import parse_count, parse_number
 from trainer.datasets.coco import CocoConfig
 from trainer.datasets.csv_boxes import CsvBoxesConfig
 from trainer.datasets.fddb import FddbConfig

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from trainer.decoded import DecodedCache
+from trainer.streaming.decoded import DecodedCache
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from torchvision.ops import batched_nms
 from configs.errors import InputError
 from configs.kinds import config_class, kinds_in
 from trainer import deploy
-from trainer.boxes import clip_boxes
+from trainer.anchoring.boxes import clip_boxes
 from trainer.candidates import UNFIT, Candidates
-from trainer.checkpoint import save_checkpoint
 from trainer.deployment import onnx_file, pt2_file
 from trainer.deployment.agreement import agreement, compare, unpacked
 from trainer.deployment.program import OUTPUTS, Operators, Program
 from trainer.detector import DetectorConfig
+from trainer.runs.trained import TrainedAs, open_trained
 from trainer.sample import Detections
-from trainer.trained import TrainedAs, open_trained
+from trainer.training.checkpoint import save_checkpoint
 
 _SSD = {"kind": "ssd", "backbone": "mobilenet_v1", "scales": [[0.2], [0.3], [0.5], [0.8]], "image_size": 64}
 _FACES = {"kind": "retinaface", "anchor_sizes_px": [[16], [64], [256]]}

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from configs.errors import InputError
 from trainer.dataset import BoxedImage
-from trainer.detection import Shown, check_size, detect_all, made_ahead, resized, size_of
 from trainer.detector import Detector
 from trainer.detectors.retinaface import RetinaFaceConfig
 from trainer.detectors.ssd import SsdConfig
-from trainer.evaluation import detect_photos
+from trainer.evaluation.detection import Shown, check_size, detect_all, made_ahead, resized, size_of
+from trainer.evaluation.scores import detect_photos
 from trainer.sample import Detections, make_target
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from trainer.detections_file import read_detections, write_detections
+from trainer.evaluation.detections_file import read_detections, write_detections
 from trainer.sample import Detections
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.drawing import (
+from trainer.imaging.drawing import (
     GREEN,
     GREY,
     ORANGE,

@@ -8,14 +8,14 @@ import torch
 from configs.errors import InputError
 from configs.load import to_yaml
 from trainer import evaluate
-from trainer.checkpoint import save_checkpoint
 from trainer.datasets.voc import VocConfig
-from trainer.detections_file import read_detections, write_detections
 from trainer.detectors.ssd import SsdConfig
 from trainer.evaluate import main
-from trainer.run_config import RunConfig
+from trainer.evaluation.detections_file import read_detections, write_detections
+from trainer.runs.config import RunConfig
+from trainer.runs.trained import TrainedAs
 from trainer.sample import Detections
-from trainer.trained import TrainedAs
+from trainer.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from configs.errors import InputError
 from trainer.dataset import BoxedImage
-from trainer.evaluation_pictures import draw_curves, telling_photos
-from trainer.evaluation_report import evaluation_report, plain
+from trainer.evaluation.pictures import draw_curves, telling_photos
+from trainer.evaluation.report import evaluation_report, plain
 from trainer.metrics.average_precision import match_detections
 from trainer.metrics.bootstrap import bootstrap_average_precision
 from trainer.metrics.coco import coco_average_precision

@@ -14,9 +14,9 @@ from trainer.experiment import main
 from trainer.experiments.config import load_experiment, plan_runs, runs_of
 from trainer.experiments.results import paper_rows, result_table
 from trainer.experiments.sharing import identity, share
-from trainer.run_config import Cell
-from trainer.run_data import RunData
-from trainer.run_folder import Run
+from trainer.runs.config import Cell
+from trainer.runs.data import RunData
+from trainer.runs.folder import Run
 
 _ROOT = Path(__file__).parents[2]
 

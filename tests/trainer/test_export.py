@@ -26,13 +26,13 @@ from trainer.dataset import DatasetConfig
 from trainer.datasets.coco import CocoConfig
 from trainer.datasets.voc import VocConfig
 from trainer.export import main
+from trainer.exporting.materialise import ExportJob, materialise
 from trainer.exports.coco import CocoExport
 from trainer.exports.voc import VocExport
 from trainer.exports.yolo import YoloExport
-from trainer.images import read_image
-from trainer.materialise import ExportJob, materialise
-from trainer.open_scenes import Scenes, open_scenes
+from trainer.imaging.images import read_image
 from trainer.run import load_run
+from trainer.runs.open_scenes import Scenes, open_scenes
 from trainer.sample import Target, make_target
 
 # pycocotools' own, under numpy 2

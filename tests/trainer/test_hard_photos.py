@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from configs.errors import InputError
-from trainer.augment import NO_CHANGE, AugmentConfig
 from trainer.dataset import BoxedImage
 from trainer.datasets.csv_boxes import CsvBoxesConfig
 from trainer.detector import DetectorConfig
 from trainer.detectors.retinaface import RetinaFaceConfig
 from trainer.detectors.ssd import SsdConfig
-from trainer.loop import train
-from trainer.stream import PhotoStream
-from trainer.training_config import TrainingConfig
+from trainer.streaming.augment import NO_CHANGE, AugmentConfig
+from trainer.streaming.stream import PhotoStream
+from trainer.training.config import TrainingConfig
+from trainer.training.loop import train
 
 SIDE = 96
 CROWD = [(4 + 6 * (i % 15), 4 + 6 * (i // 15), 9 + 6 * (i % 15), 9 + 6 * (i // 15)) for i in range(200)]

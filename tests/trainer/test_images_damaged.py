@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import InputError
-from trainer.images import read_image, read_size
+from trainer.imaging.images import read_image, read_size
 
 
 def saved(form: str) -> bytearray:

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer import precision
 from trainer.detector import Detector
-from trainer.learner import Learner
-from trainer.ranks import ALONE
 from trainer.sample import Batch
-from trainer.training_config import TrainingConfig
+from trainer.training import precision
+from trainer.training.config import TrainingConfig
+from trainer.training.learner import Learner
+from trainer.training.ranks import ALONE
 
 _CPU = torch.device("cpu")
 

@@ -12,13 +12,13 @@ from torch.utils.data import get_worker_info
 
 from configs.errors import InputError
 from shards.reader import ShardSet
-from trainer.augment import AugmentConfig
 from trainer.compositing.config import CompositorConfig
-from trainer.crop_pool import CropCollection, StreamConfig
 from trainer.datasets.voc import VocConfig
-from trainer.loader import Stream, batches, fingerprint, fingerprint_of, load, samples_of
 from trainer.sample import Sample, make_target
-from trainer.stream import MixedStream, PhotoStream, SyntheticStream
+from trainer.streaming.augment import AugmentConfig
+from trainer.streaming.crop_pool import CropCollection, StreamConfig
+from trainer.streaming.loader import Stream, batches, fingerprint, fingerprint_of, load, samples_of
+from trainer.streaming.stream import MixedStream, PhotoStream, SyntheticStream
 
 COUNT, BATCH = 120, 12
 STEPS = COUNT // BATCH

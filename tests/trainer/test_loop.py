@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import InputError
-from trainer.checkpoint import load_checkpoint
 from trainer.detector import Detector
-from trainer.loop import train
-from trainer.ranks import Ranks
 from trainer.sample import Batch, Sample, make_target
-from trainer.stopping import Stopped
-from trainer.training_config import FreezeConfig, TrainingConfig
+from trainer.training.checkpoint import load_checkpoint
+from trainer.training.config import FreezeConfig, TrainingConfig
+from trainer.training.loop import train
+from trainer.training.ranks import Ranks
+from trainer.training.stopping import Stopped
 
 _CPU = torch.device("cpu")
 

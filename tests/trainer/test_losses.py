@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from trainer.losses import detection_losses, l2_penalty, softmax_focal_loss
-from trainer.matching import IGNORED
+from trainer.anchoring.focal_loss import detection_losses, l2_penalty, softmax_focal_loss
+from trainer.anchoring.matching import IGNORED
 
 
 def test_losses_equal_a_loop_over_anchors() -> None:

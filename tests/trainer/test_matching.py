@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
-from trainer.matching import IGNORED, match_anchors, pair_greedily
+from trainer.anchoring.matching import IGNORED, match_anchors, pair_greedily
 
 
 def strips(*lengths: float) -> Tensor:

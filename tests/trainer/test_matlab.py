@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from trainer.matlab import read_mat
+from trainer.boxed_data.matlab import read_mat
 
 io = pytest.importorskip("scipy.io")
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from trainer.mixing import Group, Slots, balanced, label_weights
+from trainer.streaming.mixing import Group, Slots, balanced, label_weights
 
 
 def members(*indices: int) -> np.ndarray:

@@ -17,15 +17,15 @@ from torchvision.models.detection import (
 
 from configs.errors import InputError
 from configs.kinds import config_class
-from trainer.boxes import cxcywh_to_xyxy, decode
+from trainer.anchoring.boxes import cxcywh_to_xyxy, decode
+from trainer.anchoring.matching import IGNORED
 from trainer.candidates import Selecting
 from trainer.detector import DetectorConfig
-from trainer.matching import IGNORED
 from trainer.multibox.config import MultiBoxConfig
 from trainer.multibox.detector import MultiBox
-from trainer.optimisation import freeze, set_train_mode
 from trainer.sample import Batch, Sample, collate, make_target
-from trainer.training_config import FreezeConfig
+from trainer.training.config import FreezeConfig
+from trainer.training.optimisation import freeze, set_train_mode
 
 THEIRS = {"ssd300_vgg16": ssd300_vgg16, "ssdlite320": ssdlite320_mobilenet_v3_large}
 KINDS = [*THEIRS, "ssd300_resnet50"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.drawing import draw_objects, stacked, titled
+from trainer.imaging.drawing import draw_objects, stacked, titled
 from trainer.sample import make_target
 
 BLACK = np.zeros((60, 60, 3), np.uint8)

@@ -9,7 +9,7 @@ from trainer.dataset import BoxedImage
 from trainer.datasets.fddb import FddbConfig
 from trainer.datasets.voc import VocConfig
 from trainer.datasets.wider import WiderConfig
-from trainer.official_scores import official_scores
+from trainer.evaluation.official_scores import official_scores
 from trainer.sample import Detections, make_target
 
 

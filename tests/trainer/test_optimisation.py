@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from configs.errors import InputError
-from trainer.optimisation import (
+from trainer.training.config import FreezeConfig, TrainingConfig
+from trainer.training.optimisation import (
     WeightAverage,
     check_names,
     freeze,
@@ -13,7 +14,6 @@ from trainer.optimisation import (
     set_rate,
     set_train_mode,
 )
-from trainer.training_config import FreezeConfig, TrainingConfig
 
 
 class Staged(nn.Module):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
-from trainer.outlines import joined, outlines, run_lengths
+from trainer.exporting.outlines import joined, outlines, run_lengths
 
 # pycocotools' own, under numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

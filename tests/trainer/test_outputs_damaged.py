@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from configs.errors import InputError
-from trainer.checkpoint import load_checkpoint
-from trainer.detections_file import read_detections, write_detections
+from trainer.evaluation.detections_file import read_detections, write_detections
 from trainer.sample import Detections
+from trainer.training.checkpoint import load_checkpoint
 
 
 def arrays() -> dict[str, Any]:

@@ -1,5 +1,5 @@
-from trainer import pace
-from trainer.pace import Pace
+from trainer.training import pace
+from trainer.training.pace import Pace
 
 
 def test_pace_counts_waiting_and_leaves_out_rest(monkeypatch) -> None:

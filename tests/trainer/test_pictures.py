@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from trainer.pictures import find_sources, video_frames
+from trainer.imaging.pictures import find_sources, video_frames
 
 
 def touch(*paths: Path) -> None:

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from configs.errors import InputError
-from trainer.precision import autocast, check_precision, device_settings, place
-from trainer.training_config import TrainingConfig
+from trainer.training.config import TrainingConfig
+from trainer.training.precision import autocast, check_precision, device_settings, place
 
 _CPU = torch.device("cpu")
 

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from configs.errors import InputError
-from trainer.checkpoint import save_checkpoint
 from trainer.detectors.retinaface import RetinaFaceConfig
 from trainer.detectors.ssd import SsdConfig
 from trainer.predict import main
-from trainer.trained import TrainedAs
+from trainer.runs.trained import TrainedAs
+from trainer.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_mistakes_are_named_before_anything_is_written(checkpoint, photos, optio
 def test_a_crash_leaves_what_was_there(checkpoint, photos, monkeypatch) -> None:
     predicted(photos, "--checkpoint", checkpoint, "--threshold", 0)
     before = (photos.parent / "out/detections.json").read_bytes()
-    monkeypatch.setattr("trainer.predictions.draw_named", lambda *_: 1 / 0)
+    monkeypatch.setattr("trainer.evaluation.predictions.draw_named", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predicted(photos, "--checkpoint", checkpoint)
     assert (photos.parent / "out/detections.json").read_bytes() == before

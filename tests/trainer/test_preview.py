@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from trainer.images import read_image
-from trainer.open_scenes import open_scenes
+from trainer.imaging.images import read_image
 from trainer.preview import main
 from trainer.run import load_run
+from trainer.runs.open_scenes import open_scenes
 
 
 @pytest.fixture

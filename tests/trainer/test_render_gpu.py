@@ -13,7 +13,6 @@ from PIL import Image
 from configs.errors import InputError
 from shards.reader import ShardSet
 from shards.records import CropRecord
-from trainer.augment import AugmentConfig
 from trainer.compositing.batch_jpeg import through_jpeg
 from trainer.compositing.config import CompositorConfig
 from trainer.compositing.placement import plan_scene
@@ -22,10 +21,11 @@ from trainer.compositing.ragged import to_bytes
 from trainer.compositing.render import render_scene
 from trainer.compositing.render_gpu import BatchComposer
 from trainer.compositing.scene_artefacts import Blur, Noise, Rescale
-from trainer.device_loader import DeviceBatches
-from trainer.loader import batches
 from trainer.sample import Batch, Sample
-from trainer.stream import CropCollection, SceneParts, SyntheticStream
+from trainer.streaming.augment import AugmentConfig
+from trainer.streaming.device_loader import DeviceBatches
+from trainer.streaming.loader import batches
+from trainer.streaming.stream import CropCollection, SceneParts, SyntheticStream
 
 LABELS = {"bird": 1, "car": 2}
 PLAIN = {"contrast_min": 1, "contrast_max": 1, "blur_prob": 0, "noise_prob": 0, "gain_min": 1, "gain_max": 1}

@@ -10,7 +10,7 @@ from PIL import Image
 from configs.errors import InputError
 from configs.load import to_yaml
 from trainer.datasets.voc import VocConfig
-from trainer.detections_file import write_detections
+from trainer.evaluation.detections_file import write_detections
 from trainer.report import main
 from trainer.reporting.findings import findings_of, label_free, tally
 from trainer.reporting.folder import Results, read_folder
@@ -18,7 +18,7 @@ from trainer.reporting.pictures import fit_pictures
 from trainer.reporting.plots import amounts_plot
 from trainer.reporting.scores import Grid, grids_of
 from trainer.reporting.tables import latex, markdown
-from trainer.run_config import Phase, RunConfig
+from trainer.runs.config import Phase, RunConfig
 from trainer.sample import Detections
 
 SCORES = {  # condition: AP50 of three seeds at each amount

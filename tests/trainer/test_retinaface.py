@@ -12,9 +12,9 @@ from configs.errors import InputError
 from configs.kinds import config_class
 from trainer.detector import DetectorConfig
 from trainer.detectors.retinaface import RetinaFace, RetinaFaceConfig
-from trainer.optimisation import freeze, set_train_mode
 from trainer.sample import Batch, Sample, collate, make_target
-from trainer.training_config import FreezeConfig
+from trainer.training.config import FreezeConfig
+from trainer.training.optimisation import freeze, set_train_mode
 
 SIZE = 64
 

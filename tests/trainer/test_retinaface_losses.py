@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.boxes import cxcywh_to_xyxy, encode
-from trainer.matching import IGNORED
-from trainer.retinaface.losses import mined_cross_entropy, smooth_l1_per_anchor
+from trainer.anchoring.boxes import cxcywh_to_xyxy, encode
+from trainer.anchoring.matching import IGNORED
+from trainer.anchoring.multibox_loss import mined_cross_entropy, smooth_l1_per_anchor
 from trainer.retinaface.targets import encode_landmarks, match_faces
 
 

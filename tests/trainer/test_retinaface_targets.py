@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.boxes import cxcywh_to_xyxy
-from trainer.matching import IGNORED
+from trainer.anchoring.boxes import cxcywh_to_xyxy
+from trainer.anchoring.matching import IGNORED
 from trainer.retinaface.targets import decode_landmarks, encode_landmarks, make_square_anchors, match_faces
 
 SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))

@@ -7,11 +7,11 @@ import torch
 import yaml
 
 from configs.errors import InputError
-from trainer.checkpoint import load_checkpoint
-from trainer.images import read_size
+from trainer.imaging.images import read_size
 from trainer.run import main
-from trainer.self_training import PseudoLabel, write_labels
-from trainer.stream import SyntheticStream
+from trainer.runs.self_training import PseudoLabel, write_labels
+from trainer.streaming.stream import SyntheticStream
+from trainer.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_missing_config_and_an_unknown_name_are_refused() -> None:
 def test_packaged_runs_and_classes_are_valid() -> None:
     from configs.home import find_config, packaged_names
     from configs.load import read_yaml, validated
-    from trainer.run_config import RunConfig
+    from trainer.runs.config import RunConfig
 
     assert {"birds", "cars"} <= set(packaged_names("runs"))
     for name in packaged_names("runs"):

@@ -1,7 +1,7 @@
 import numpy as np
 
-from trainer.augment import AugmentConfig, fit_sample
 from trainer.sample import Sample, collate, make_target
+from trainer.streaming.augment import AugmentConfig, fit_sample
 
 
 def face(known=None):

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from configs.errors import InputError
 from trainer.detector import Detector
+from trainer.evaluation.scene_validation import score_on_scenes
 from trainer.sample import Detections, Sample, make_target
-from trainer.scene_validation import score_on_scenes
 
 _CPU = torch.device("cpu")
 

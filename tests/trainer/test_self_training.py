@@ -9,8 +9,7 @@ from torch import Tensor
 from configs.errors import InputError
 from trainer.detector import Detector
 from trainer.detectors.ssd import SsdConfig
-from trainer.sample import Detections
-from trainer.self_training import (
+from trainer.runs.self_training import (
     PseudoLabel,
     UnlabelledConfig,
     boxed_photos,
@@ -18,7 +17,8 @@ from trainer.self_training import (
     read_labels,
     write_labels,
 )
-from trainer.trained import Trained
+from trainer.runs.trained import Trained
+from trainer.sample import Detections
 
 
 class BlobFinder(Detector):

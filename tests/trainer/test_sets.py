@@ -2,7 +2,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.kinds import StrictModel
-from trainer.sets import OneOrMoreSets, SetConfig, SetList, open_sets
+from trainer.streaming.sets import OneOrMoreSets, SetConfig, SetList, open_sets
 
 
 class RunConfig(StrictModel):

@@ -10,14 +10,14 @@ from shards.reader import ShardSet
 from shards.records import CropRecord
 from shards.store import open_store
 from shards.writer import write_shard
-from trainer.augment import NO_CHANGE, AugmentConfig
 from trainer.compositing.config import CompositorConfig
-from trainer.crop_pool import CropCollection
 from trainer.dataset import nested_subset
 from trainer.datasets.voc import VocConfig
-from trainer.loader import batches
 from trainer.sample import Sample, make_target
-from trainer.stream import MixedStream, PhotoStream, SyntheticStream
+from trainer.streaming.augment import NO_CHANGE, AugmentConfig
+from trainer.streaming.crop_pool import CropCollection
+from trainer.streaming.loader import batches
+from trainer.streaming.stream import MixedStream, PhotoStream, SyntheticStream
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_kept_photos_give_the_same_samples(voc_discs, tmp_path, monkeypatch) -> 
     kept, read = PhotoStream(photos, 100, NO_CHANGE, 1), PhotoStream(photos, 100, NO_CHANGE, 1, decoded_mb=0)
     for i in range(30):
         assert np.array_equal(kept[i].image, read[i].image)
-    monkeypatch.setattr("trainer.stream.read_boxed_image", lambda photo: 1 / 0)
+    monkeypatch.setattr("trainer.streaming.stream.read_boxed_image", lambda photo: 1 / 0)
     kept[31]
     with pytest.raises(ZeroDivisionError):
         read[31]

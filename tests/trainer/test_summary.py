@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from configs.load import apply_overrides
-from trainer.run_config import Cell, RunConfig
-from trainer.summary import score_table
+from trainer.runs.config import Cell, RunConfig
+from trainer.runs.summary import score_table
 
 BASE: dict[str, Any] = {
     "crops": ["c"],

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from configs.errors import InputError
-from trainer.backbones import make_backbone
 from trainer.detectors.ssd import Ssd, SsdConfig
-from trainer.timm_backbones import TimmBackbone, scales_of, timm_maps
+from trainer.networks.backbones import make_backbone
+from trainer.networks.timm_backbones import TimmBackbone, scales_of, timm_maps
 
 NAME = "mobilenetv3_small_050"
 SIZE = 96

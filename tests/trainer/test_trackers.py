@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from trainer.progress import TrainingLog
-from trainer.trackers import check_trackers
-from trainer.training_config import TrainingConfig
+from trainer.training.config import TrainingConfig
+from trainer.training.progress import TrainingLog
+from trainer.training.trackers import check_trackers
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch) -> None:

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from configs.errors import InputError
-from trainer.checkpoint import Checkpoints, save_checkpoint
 from trainer.detectors.ssd import SsdConfig
-from trainer.trained import TrainedAs, open_trained
+from trainer.runs.trained import TrainedAs, open_trained
+from trainer.training.checkpoint import Checkpoints, save_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from configs.errors import InputError
-from trainer.weights import load_strictly, read_state_dict
+from trainer.networks.weights import load_strictly, read_state_dict
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.annotations import BoxList
-from trainer.augment import NO_CHANGE, AugmentConfig
+from trainer.boxed_data.annotations import BoxList
 from trainer.dataset import BoxedImage
 from trainer.datasets.wider import WiderConfig
 from trainer.detectors.retinaface import RetinaFaceConfig
-from trainer.loader import batches, fingerprint, fingerprint_of
 from trainer.sample import Sample, make_target
-from trainer.stream import PhotoStream
+from trainer.streaming.augment import NO_CHANGE, AugmentConfig
+from trainer.streaming.loader import batches, fingerprint, fingerprint_of
+from trainer.streaming.stream import PhotoStream
 
 POINTS = [[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]]
 WITH = "10 10 40 40 " + " ".join(f"{x} {y} 0.0" for x, y in POINTS) + " 0.8\n"

@@ -1,11 +1,11 @@
-"""The statistics that `trainer.window` promises."""
+"""The statistics that `trainer.streaming.window` promises."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from trainer.window import SlidingWindow, Stretch
+from trainer.streaming.window import SlidingWindow, Stretch
 
 UNEQUAL = [7, 1, 30, 12, 0, 41]  # 91 records
 

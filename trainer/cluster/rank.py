@@ -17,8 +17,8 @@ from configs.errors import InputError
 from shards.errors import ShardError
 from trainer.cluster.config import ClusterConfig
 from trainer.cluster.shared_losses import share
-from trainer.ranks import Ranks
-from trainer.stopping import Stopped
+from trainer.training.ranks import Ranks
+from trainer.training.stopping import Stopped
 
 Work = Callable[[torch.device, Ranks], object]
 Words = dict[int, Exception | str]

@@ -21,7 +21,7 @@ import trainer
 from configs.errors import InputError
 from trainer.cluster.config import ClusterConfig, check_address
 from trainer.cluster.rank import EVALUATION_S, Desk, Part, Words, Work
-from trainer.stopping import Stopped, stop_asked
+from trainer.training.stopping import Stopped, stop_asked
 
 _ROOM_S = 30.0  # without a worker
 _LISTEN_S = 0.5  # between the driver's looks at what the workers say

@@ -13,7 +13,7 @@ import simplejpeg
 
 from trainer.compositing.options import ArtefactConfig
 from trainer.compositing.photometric import Blur, Noise, apply_noise, draw_noise
-from trainer.images import resize_antialiased
+from trainer.imaging.images import resize_antialiased
 from trainer.sample import FloatArray, UInt8Array
 
 

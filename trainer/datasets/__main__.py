@@ -15,8 +15,7 @@ from configs.home import find_home
 from configs.kinds import config_class, kinds_in
 from configs.load import apply_overrides, validated
 from shards.errors import ShardError
-from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.dataset_check import (
+from trainer.boxed_data.check import (
     Oddity,
     SplitContent,
     content_of,
@@ -25,8 +24,9 @@ from trainer.dataset_check import (
     odd_photos,
     unlisted_photos,
 )
-from trainer.drawing import contact_sheet, draw_detections, draw_objects, stacked, titled, write_png
-from trainer.images import read_boxed_image, resize_antialiased
+from trainer.dataset import BoxedImage, DatasetConfig
+from trainer.imaging.drawing import contact_sheet, draw_detections, draw_objects, stacked, titled, write_png
+from trainer.imaging.images import read_boxed_image, resize_antialiased
 from trainer.sample import UInt8Array, make_target
 
 _KINDS = "trainer.datasets"
@@ -53,7 +53,9 @@ dataset. Exit 1 when a split or a photo cannot be used; oddities alone are no er
 def main(argv: list[str]) -> int:
     """Parse, read, print, draw."""
     args = _parse(argv)
-    logging.getLogger("trainer.annotations").setLevel(logging.ERROR)  # what it says stands in the table
+    logging.getLogger("trainer.boxed_data.annotations").setLevel(
+        logging.ERROR
+    )  # what it says stands in the table
     home = find_home()
     config = _config(args)
     classes = args.classes or config.class_names(home) or ["object"]

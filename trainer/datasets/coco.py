@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import InputError
-from trainer.annotations import (
+from trainer.boxed_data.annotations import (
     BoxList,
     check_class,
     check_split,

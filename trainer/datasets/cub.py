@@ -5,9 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 from configs.errors import InputError
-from trainer.annotations import BoxList, check_split, find_root, log_dropped, parse_number, read_text
+from trainer.boxed_data.annotations import (
+    BoxList,
+    check_split,
+    find_root,
+    log_dropped,
+    parse_number,
+    read_text,
+)
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.images import read_size
+from trainer.imaging.images import read_size
 
 
 class CubConfig(DatasetConfig):

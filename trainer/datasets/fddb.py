@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.errors import InputError
-from trainer.annotations import (
+from trainer.boxed_data.annotations import (
     BoxList,
     check_photos,
     check_split,
@@ -16,7 +16,7 @@ from trainer.annotations import (
     read_text,
 )
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.images import read_size
+from trainer.imaging.images import read_size
 from trainer.metrics.fddb import ellipse_boxes
 
 

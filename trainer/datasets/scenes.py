@@ -11,12 +11,12 @@ from pydantic import Field
 
 from configs.errors import InputError
 from configs.home import locate
-from trainer.annotations import check_class, check_split
+from trainer.boxed_data.annotations import check_class, check_split
 from trainer.compositing.config import CompositorConfig
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.sample import Sample
-from trainer.sets import open_set
-from trainer.stream import CropCollection, SyntheticStream
+from trainer.streaming.sets import open_set
+from trainer.streaming.stream import CropCollection, SyntheticStream
 
 _SPLITS = ("train", "test")
 

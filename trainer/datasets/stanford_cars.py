@@ -8,10 +8,17 @@ import numpy as np
 from pydantic import Field
 
 from configs.errors import InputError
-from trainer.annotations import BoxList, check_photos, check_split, find_root, log_dropped, parse_number
+from trainer.boxed_data.annotations import (
+    BoxList,
+    check_photos,
+    check_split,
+    find_root,
+    log_dropped,
+    parse_number,
+)
+from trainer.boxed_data.matlab import read_mat
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.images import read_size
-from trainer.matlab import read_mat
+from trainer.imaging.images import read_size
 
 _SIDES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.errors import InputError
-from trainer.annotations import (
+from trainer.boxed_data.annotations import (
     BoxList,
     check_class,
     check_split,
@@ -16,7 +16,7 @@ from trainer.annotations import (
     read_text,
 )
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.images import read_size
+from trainer.imaging.images import read_size
 
 _USUAL = ("train", "val", "trainval", "test")
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from configs.errors import InputError
-from trainer.annotations import (
+from trainer.boxed_data.annotations import (
     BoxList,
     check_photos,
     check_split,
@@ -19,9 +19,9 @@ from trainer.annotations import (
     parse_number,
     read_text,
 )
+from trainer.boxed_data.matlab import read_mat
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.images import read_size
-from trainer.matlab import read_mat
+from trainer.imaging.images import read_size
 
 _NUM_ATTRIBUTES = 6  # blur, expression, illumination, invalid, occlusion, pose
 _INVALID = 3

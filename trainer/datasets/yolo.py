@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 
 from configs.errors import InputError
-from trainer.annotations import (
+from trainer.boxed_data.annotations import (
     BoxList,
     check_class,
     check_photos,
@@ -20,7 +20,7 @@ from trainer.annotations import (
     read_text,
 )
 from trainer.dataset import BoxedImage, DatasetConfig
-from trainer.images import read_size
+from trainer.imaging.images import read_size
 
 _PHOTOS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SPLITS = ("train", "val", "test")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.boxes import clip_boxes
+from trainer.anchoring.boxes import clip_boxes
 from trainer.candidates import UNFIT, Candidates, Selecting
 from trainer.sample import UInt8Array
 

@@ -13,11 +13,12 @@ from torchvision.models import ResNet50_Weights
 from torchvision.ops import batched_nms
 
 from configs.errors import InputError
-from trainer.anchor_maps import AnchorMap, Shapes, stepped_map
-from trainer.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.anchoring.anchor_maps import AnchorMap, Shapes, stepped_map
+from trainer.anchoring.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.anchoring.multibox_loss import mined_cross_entropy, smooth_l1_per_anchor
 from trainer.candidates import UNFIT, Candidates
 from trainer.detector import Detector, DetectorConfig
-from trainer.retinaface.losses import mined_cross_entropy, smooth_l1_per_anchor
+from trainer.networks.weights import StateDict, first_line, load_strictly, read_state_dict
 from trainer.retinaface.network import (
     BODIES,
     STRIDES,
@@ -35,7 +36,6 @@ from trainer.retinaface.targets import (
     match_faces,
 )
 from trainer.sample import Batch, Detections, FloatArray
-from trainer.weights import StateDict, first_line, load_strictly, read_state_dict
 
 _MEAN_BGR = (104.0, 117.0, 123.0)
 _NUM_LANDMARKS = 5  # left eye, right eye, nose, left and right corner of the mouth, as seen in the picture

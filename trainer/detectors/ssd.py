@@ -14,15 +14,15 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from trainer.anchor_maps import AnchorMap, Shapes, even_map, lay_out, scaled_shapes
-from trainer.backbones import AnyBackbone, BackboneName, make_backbone
-from trainer.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.anchoring.anchor_maps import AnchorMap, Shapes, even_map, lay_out, scaled_shapes
+from trainer.anchoring.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.anchoring.focal_loss import detection_losses, l2_penalty
+from trainer.anchoring.matching import Claims, match_anchors
 from trainer.candidates import UNFIT, Candidates
 from trainer.detector import Detector, DetectorConfig
-from trainer.losses import detection_losses, l2_penalty
-from trainer.matching import Claims, match_anchors
+from trainer.networks.backbones import AnyBackbone, BackboneName, make_backbone
+from trainer.networks.timm_backbones import PREFIX, scales_of, timm_maps
 from trainer.sample import Batch, Detections
-from trainer.timm_backbones import PREFIX, scales_of, timm_maps
 
 Scales = tuple[tuple[PositiveFloat, ...], ...]
 
@@ -41,7 +41,8 @@ class SsdConfig(DetectorConfig):
     prior (arXiv:1708.02002), which keeps the classification loss small from the first step, even of a batch
     without objects. A key that is given wins over the preset's.
 
-    backbone: see `trainer.backbones`; also ``timm/NAME``, for any model that timm can take features of.
+    backbone: see `trainer.networks.backbones`; also ``timm/NAME``, for any model that timm can take features
+    of.
     scales: for each map, anchor sizes as fractions of the image's side; by default the backbone's own, of
     timm's ones see `scales_of`.
     positive_iou, negative_iou, force_iou, claims: see `match_anchors`.

@@ -14,9 +14,9 @@ from configs.kinds import StrictModel
 from configs.load import apply_overrides, read_yaml, validated
 from shards.errors import ShardError
 from shards.manifest import Kind
-from trainer.run_config import Cell, Phase, RunConfig, cells_of
-from trainer.run_data import RunData
-from trainer.sets import open_set
+from trainer.runs.config import Cell, Phase, RunConfig, cells_of
+from trainer.runs.data import RunData
+from trainer.streaming.sets import open_set
 
 _GOES_ON_FROM: dict[Phase, Phase] = {"self_training": "finetune", "finetune": "pretrain"}
 _NAME = r"[A-Za-z0-9_.-]+"

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from trainer.evaluation import evaluate
+from trainer.evaluation.scores import evaluate
 from trainer.experiments.config import PlannedRun
 from trainer.experiments.results import steps_and_seconds
 from trainer.experiments.sharing import Training
-from trainer.loop import train
-from trainer.run_config import Cell, RunConfig
-from trainer.run_data import RunData
+from trainer.runs.config import Cell, RunConfig
+from trainer.runs.data import RunData
+from trainer.training.loop import train
 
 _CALIBRATION_STEPS = 6  # the first two, which warm up, do not count
 _CALIBRATION_PHOTOS = 16

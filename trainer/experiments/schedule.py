@@ -15,7 +15,7 @@ import torch
 from configs.errors import InputError
 from trainer.experiments.sharing import Training
 from trainer.experiments.worker import run_cell
-from trainer.stopping import stop_asked
+from trainer.training.stopping import stop_asked
 
 _LOOK_EVERY_S = 0.2
 _SCORES = "scores.json"

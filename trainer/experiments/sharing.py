@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.experiments.config import PlannedRun
-from trainer.run_config import Cell, RunConfig
+from trainer.runs.config import Cell, RunConfig
 
 # What decides a cell's weights and scores, besides its phase's training, its amount and its seed.
 _PHOTOS = (

@@ -12,9 +12,9 @@ import torch
 from configs.errors import InputError
 from configs.load import read_yaml, validated
 from shards.errors import ShardError
-from trainer.run_config import Cell, RunConfig
-from trainer.run_folder import Run
-from trainer.stopping import Stopped
+from trainer.runs.config import Cell, RunConfig
+from trainer.runs.folder import Run
+from trainer.training.stopping import Stopped
 
 
 def run_cell(folder: Path, cell: Cell, home: Path, log: Path, threads: int, gpu: str | None) -> None:

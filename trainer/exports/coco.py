@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from trainer.exported import Entries, ExportConfig, ExportedScene, Split
-from trainer.outlines import outlines, run_lengths
+from trainer.exporting.outlines import outlines, run_lengths
 
 _IDS_PER_SCENE = 1000  # a scene has at most 200 objects
 

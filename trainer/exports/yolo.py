@@ -6,7 +6,7 @@ from typing import Any, Literal
 import yaml
 
 from trainer.exported import Entries, ExportConfig, ExportedScene
-from trainer.outlines import joined, outlines
+from trainer.exporting.outlines import joined, outlines
 
 
 class YoloExport(ExportConfig):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import InputError
-from trainer.matlab import read_mat
+from trainer.boxed_data.matlab import read_mat
 from trainer.metrics.average_precision import average_precision, claimed_objects, first_claims
 from trainer.metrics.overlaps import BoolArray, Float64Array, IntArray, find_overlaps
 from trainer.sample import Detections, Target, make_target

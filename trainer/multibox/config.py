@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from trainer.anchor_maps import AnchorMap, Shapes, even_map, stepped_map
+from trainer.anchoring.anchor_maps import AnchorMap, Shapes, even_map, stepped_map
+from trainer.anchoring.matching import Claims
 from trainer.detector import DetectorConfig
-from trainer.matching import Claims
 
 Ratios = tuple[tuple[PositiveFloat, ...], ...]
 

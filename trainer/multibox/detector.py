@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from configs.errors import InputError
-from trainer.anchor_maps import AnchorMap, lay_out
-from trainer.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.anchoring.anchor_maps import AnchorMap, lay_out
+from trainer.anchoring.boxes import clip_boxes, cxcywh_to_xyxy, decode, encode
+from trainer.anchoring.matching import match_anchors
+from trainer.anchoring.multibox_loss import mined_cross_entropy, smooth_l1_per_anchor
 from trainer.candidates import UNFIT, Candidates
 from trainer.detector import Detector
-from trainer.matching import match_anchors
 from trainer.multibox.config import MultiBoxConfig
-from trainer.retinaface.losses import mined_cross_entropy, smooth_l1_per_anchor
 from trainer.sample import Batch, Detections
 
 

@@ -7,7 +7,7 @@ import torch
 
 from configs.errors import InputError
 from trainer.multibox.detector import MultiBoxNetwork
-from trainer.weights import StateDict, load_strictly, read_state_dict
+from trainer.networks.weights import StateDict, load_strictly, read_state_dict
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from configs.load import read_yaml, validated
 from trainer.experiments.config import ExperimentConfig, PlannedRun
 from trainer.experiments.results import paper_rows, steps_and_seconds
 from trainer.experiments.sharing import Training
-from trainer.run_config import Cell, Phase, RunConfig, cells_of
+from trainer.runs.config import Cell, Phase, RunConfig, cells_of
 
 _CONDITIONS: Mapping[Phase, str] = {  # of a run's phases, in the paper's terms
     "scratch": "no_pretraining",

@@ -12,13 +12,13 @@ from PIL import Image
 from configs.errors import InputError
 from shards.errors import ShardError
 from trainer.dataset import BoxedImage
-from trainer.detections_file import read_detections
-from trainer.evaluation_pictures import telling_photos
-from trainer.evaluation_report import evaluation_report
+from trainer.evaluation.detections_file import read_detections
+from trainer.evaluation.pictures import telling_photos
+from trainer.evaluation.report import evaluation_report
 from trainer.reporting.folder import CellResult, Results, RunFolder
 from trainer.reporting.pictures import open_picture
 from trainer.reporting.scores import name_of, numbers_of, photos
-from trainer.run_data import RunData
+from trainer.runs.data import RunData
 
 _SAME = 2e-3  # of AP50: how near the scores of the same detections in the same photos are
 

@@ -12,7 +12,7 @@ from configs.errors import InputError
 from shards.errors import ShardError
 from shards.manifest import Kind
 from trainer.reporting.folder import Results
-from trainer.sets import open_set
+from trainer.streaming.sets import open_set
 
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
 

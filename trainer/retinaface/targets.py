@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.boxes import VARIANCES, pairwise_iou
-from trainer.matching import IGNORED, pair_greedily
+from trainer.anchoring.boxes import VARIANCES, pairwise_iou
+from trainer.anchoring.matching import IGNORED, pair_greedily
 
 AnchorSizes = tuple[tuple[float, ...], ...]
 Claims = Literal["last", "greedy"]
