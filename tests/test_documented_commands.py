@@ -30,6 +30,7 @@ _STEP = "pretrain.steps=1 pretrain.batch_size=2 pretrain.warmup_steps=0"
 _RUN = f"{_SMALL} {_STEP} training.steps=1 training.batch_size=2 training.warmup_steps=0 seeds=[0]"
 _ALONE = "cluster.workers=1 cluster.address=local --out runs/alone"
 _SELF = "finetune.steps=1 self_training.steps=1 --out runs/self"
+_NOWHERE = "--out got --mirror http://127.0.0.1:9"
 _PROBE = "--workers 1 shard_size=8 source.batch_size=8"
 _GPU = "--crops 2 --ray off --out new source.device=cuda"
 _ANY = "quality.max_border_frac=1 quality.min_main_share=0 quality.min_side_px=1"
@@ -89,6 +90,7 @@ ROWS = [
     Row("tests.fuzz.fuzz_readers", "--seconds 0.3"),
     Row("trainer.anchors"),
     Row("trainer.datasets check"),
+    Row("trainer.datasets get", _NOWHERE, ends="cannot be reached", why="the publisher"),
     Row("trainer.deploy", "", (_TRAIN,)),
     Row("trainer.deploy runs/my-run", "", (_OWN_RUN,), home="own"),
     Row("trainer.evaluate", "--draws 5", (_TRAIN,)),

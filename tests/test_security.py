@@ -222,6 +222,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 OUR_OWN = {
     "trainer/deployment/pt2_file.py": "reads back the file that it has just written",
     "trainer/deploy.py": "its help says how users may read that file",
+    "trainer/boxed_data/unpacking.py": "copies files out of an archive and looks into none of them",
 }
 _READS = re.compile(
     r"torch\.load\(|Unpickler\b|np\.load\(|loadmat\(|jit\.load\(|export\.load\(|pickle\.loads?\(|zipfile\.ZipFile\("

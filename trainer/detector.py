@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Self
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from configs.kinds import KindConfig
@@ -44,7 +45,7 @@ class DetectorConfig(KindConfig):
 
     anchor_settings: ClassVar[tuple[str, ...]] = ()  # the numbers that `anchor_shapes` is made of
 
-    image_size: int = 300  # px, the square that the detector is fed
+    image_size: int = Field(300, ge=32)  # px, the square that the detector is fed
 
     def build(self, num_classes: int, home: Path) -> Detector:
         """The detector, its backbone initialised as configured, its heads from torch's global generator.

@@ -129,3 +129,15 @@ def test_check_goes_on_after_a_split_that_cannot_be_read_and_exits_1(
 def test_check_refuses_what_it_cannot_look_at(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         main(["check", *arguments])
+
+
+def test_a_folder_without_any_image_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such folder in .+, wanted a data set"):
+        main(["check", "voc", str(tmp_path / "nowhere")])
+    with pytest.raises(InputError, match="found no split, wanted a data set in the layout of voc"):
+        main(["check", "voc", str(tmp_path)])
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("\n")
+    with pytest.raises(InputError, match="found no image in train, wanted"):
+        main(["check", "voc", str(tmp_path)])
