@@ -16,12 +16,14 @@ from configs.home import find_home, packaged_names
 from configs.load import to_yaml
 from configs.log_file import keep_log
 from shards.errors import ShardError
+from trainer.evaluation.official_scores import shown_metrics
 from trainer.experiments.config import ExperimentConfig, PlannedRun, load_experiment, plan_runs
 from trainer.experiments.cost import Costs
 from trainer.experiments.results import result_table, steps_and_seconds, write_results
 from trainer.experiments.schedule import Machine, Schedule, alone
 from trainer.experiments.sharing import Plan, link_shared, share
 from trainer.runs.folder import Run
+from trainer.runs.provenance import keep_origin, origin_of
 from trainer.training.checkpoint import write_text
 
 _EXAMPLES = """examples:
@@ -36,8 +38,8 @@ def main(argv: list[str]) -> int:
     """Parse, plan, train what is missing, print the table; 1 when a cell failed."""
     args = _parse(argv)
     home = find_home()
-    experiment = load_experiment(args.config)
-    runs = plan_runs(experiment, args.overrides, home)
+    experiment = load_experiment(args.config, args.overrides)
+    runs = plan_runs(experiment, [], home)
     plan = share(runs)
     out = args.out or home / "runs" / experiment.name
     machine = Machine.here(args.jobs, args.threads)
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
         return 0
     with alone(out):
         keep_log(out)
-        return carry_out(experiment, runs, plan, out, home, machine)
+        return carry_out(experiment, runs, plan, out, home, machine, argv)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -77,13 +79,16 @@ def carry_out(
     out: Path,
     home: Path,
     machine: Machine,
+    argv: Sequence[str],
 ) -> int:
     """Train what is missing in ``out``; returns the exit status. Raises InputError before it trains anything
-    when data is missing or ``out`` holds another experiment.
+    when data is missing or ``out`` holds another experiment. argv: of the command, for the folders.
     """
     folders = [Run(planned.config, out / planned.folder, home) for planned in runs]
-    write_text(out / "experiment.yaml", to_yaml(experiment))  # its runs' config.yaml know the overrides
+    write_text(out / "experiment.yaml", to_yaml(experiment))
     schedule = Schedule(plan.trainings, out, home, machine)
+
+    _keep_origins(runs, plan, schedule, out, home, argv)
 
     def keep() -> None:
         for planned in runs:
@@ -103,11 +108,25 @@ def carry_out(
     for folder in folders:
         folder.run([])  # its table and scores of all cells
     results = write_results(experiment, runs, plan, schedule.failures, out)
-    print(f"{result_table(results)}\n\n{result_table(results, 'AP')}")
+    metrics = shown_metrics(cell["scores"] for cell in results["cells"])
+    print("\n\n".join(result_table(results, metric) for metric in metrics))
     for training, why in schedule.failures.items():
         print(f"failed: {training.name}: {why}")
     print(f"results: {out / 'results.json'}")
     return 1 if schedule.failures else 0
+
+
+def _keep_origins(
+    runs: Sequence[PlannedRun], plan: Plan, schedule: Schedule, out: Path, home: Path, argv: Sequence[str]
+) -> None:
+    """Where what is trained now comes from: in the experiment's folder, and in each run's."""
+    folders = {out: runs} | {out / planned.folder: [planned] for planned in runs}
+    for folder, of_folder in folders.items():
+        trainings = {plan.of[planned.name, cell] for planned in of_folder for cell in planned.cells}
+        done = sum(map(schedule.is_done, trainings))
+        if done < len(trainings):
+            configs = [planned.config for planned in of_folder]
+            keep_origin(folder, origin_of("trainer.experiment", argv, configs, done, home))
 
 
 def forecast(runs: Sequence[PlannedRun], plan: Plan, out: Path, home: Path, machine: Machine) -> str:

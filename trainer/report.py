@@ -1,4 +1,4 @@
-"""A page of what an experiment or a run has found: ``python -m trainer.report DIR --out report.html``."""
+"""A page of what an experiment or a run has found: ``python -m trainer.report DIR``."""
 
 import argparse
 from pathlib import Path
@@ -7,16 +7,15 @@ from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, locate
 from shards.errors import ShardError
+from trainer.evaluation.official_scores import shown_metrics
 from trainer.reporting.folder import read_folder
 from trainer.reporting.page import page_of
 from trainer.reporting.scores import grids_of
 from trainer.reporting.tables import latex, markdown
 from trainer.training.checkpoint import write_text
 
-_METRICS = ("AP50", "AP")
-
 _EXAMPLES = """examples:
-  python -m trainer.report runs/birds-small --out report.html
+  python -m trainer.report runs/birds-small
   python -m trainer.report runs/birds --out report.html --markdown tables.md --latex tables.tex
 
 DIR is what trainer.experiment or trainer.run wrote, finished or not. The page stands alone: nothing is
@@ -27,9 +26,13 @@ def main(argv: list[str]) -> int:
     """Read the folder, write the page and the tables."""
     args = _parse(argv)
     home = find_home()
-    results = read_folder(locate(args.folder, home, "runs"))
-    of_metrics = zip(*(grids_of(results, metric) for metric in _METRICS), strict=True)
-    grids = [grid for of_both in of_metrics for grid in of_both]
+    folder = locate(args.folder, home, "runs")
+    results = read_folder(folder)
+    if not (args.out or args.markdown or args.latex):
+        args.out = folder / "report.html"
+    metrics = shown_metrics(cell.scores for cell in results.cells)
+    of_metrics = zip(*(grids_of(results, metric) for metric in metrics), strict=True)
+    grids = [grid for of_all in of_metrics for grid in of_all]
     if args.markdown:
         write_text(args.markdown, markdown(results.title, grids))
     if args.latex:
@@ -45,13 +48,11 @@ def main(argv: list[str]) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser("trainer.report", "Write a page of an experiment's or a run's results.", _EXAMPLES)
     parser.add_argument("folder", type=Path, metavar="DIR", help="an experiment's or a run's folder")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the page, HTML")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page [DIR/report.html]")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables alone")
     parser.add_argument("--latex", type=Path, metavar="FILE", help="the tables alone")
     parser.add_argument("--draws", type=int, default=200, help="of photos, for the curves' intervals [200]")
     args = parser.parse_args(argv)
-    if not (args.out or args.markdown or args.latex):
-        raise InputError("found no --out, --markdown or --latex, wanted one of them")
     if args.draws < 0:
         raise InputError(f"--draws: found {args.draws}, wanted 0 or more")
     for name in ("out", "markdown", "latex"):

@@ -10,8 +10,9 @@ from configs.home import find_config, find_home, packaged_names
 from configs.load import apply_overrides, read_yaml, validated
 from configs.log_file import keep_log
 from shards.errors import ShardError
-from trainer.runs.config import RunConfig
+from trainer.runs.config import RunConfig, cells_of
 from trainer.runs.folder import Run
+from trainer.runs.provenance import keep_origin, origin_of
 from trainer.training.stopping import Stopped
 
 _EXAMPLES = """examples:
@@ -29,6 +30,9 @@ def main(argv: list[str]) -> int:
     config = load_run(args.config, args.overrides)
     out = args.out or home / "runs" / config.name
     the_run = Run(config, out, home)
+    if left := the_run.left:
+        done = len(cells_of(config)) - len(left)
+        keep_origin(out, origin_of("trainer.run", argv, [config], done, home))
     keep_log(out)
     try:
         the_run.run()

@@ -17,6 +17,7 @@ from trainer.experiments.sharing import identity, share
 from trainer.runs.config import Cell
 from trainer.runs.data import RunData
 from trainer.runs.folder import Run
+from trainer.runs.provenance import read_origins
 
 _ROOT = Path(__file__).parents[2]
 
@@ -151,6 +152,42 @@ def test_all_photos_is_a_number_and_settings_that_are_wrong_are_named(tiny, tmp_
         runs_of(experiment, ["trainign.steps=3"])
     with pytest.raises(InputError, match="no experiment 'table-11', did you mean 'table-1'"):
         main(["table-11"])
+
+
+def test_a_folder_keeps_the_commands_overrides_and_where_its_trainings_come_from(
+    tiny, tmp_path, monkeypatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr("trainer.runs.provenance.find_commit", lambda: "one")
+    monkeypatch.setattr("trainer.experiment.Schedule.run", lambda *_: 0)  # as if it were killed at once
+    command = [str(tiny), "--out", str(out), "--jobs", "1", "training.steps=1"]
+    main([*command, "pretrain.steps=1"])
+    kept = load_experiment(str(out / "experiment.yaml"))
+    assert kept.overrides == ("training.steps=1", "pretrain.steps=1")
+    assert {run.config.pretrain.steps for run in runs_of(kept, [])} == {1}
+    assert {run.config.pretrain.steps for run in runs_of(kept, ["pretrain.steps=5"])} == {5}
+    monkeypatch.setattr("trainer.runs.provenance.find_commit", lambda: "two")
+    main([*command, "pretrain.steps=1"])
+    for folder in (out, out / "runs" / "soft", out / "runs" / "hard"):
+        origins = read_origins(folder)
+        assert [each.commit for each in origins] == ["one", "two"]
+        assert origins[0].command.startswith("python -m trainer.experiment ")
+        assert origins[0].command.endswith(" --jobs 1 training.steps=1 pretrain.steps=1")
+        assert [each.kind for each in origins[0].sets] == ["crops", "backgrounds"]
+    assert json.loads((out / "results.json").read_text())["commit"] == "two"
+
+
+def test_a_command_that_trains_nothing_leaves_no_origin(tiny, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr("trainer.experiment.Schedule.is_done", lambda *_: True)
+    main([str(tiny), "--out", str(out)])
+    assert read_origins(out) == read_origins(out / "runs" / "soft") == []
+    assert json.loads((out / "results.json").read_text())["commit"] is None
+    older = json.loads((out / "results.json").read_text()) | {"commit": "of before", "machine": "theirs"}
+    (out / "results.json").write_text(json.dumps(older))
+    main([str(tiny), "--out", str(out)])
+    results = json.loads((out / "results.json").read_text())
+    assert (results["commit"], results["machine"]) == ("of before", "theirs")
 
 
 def test_two_processes_do_not_train_the_same_experiment(tiny, tmp_path) -> None:

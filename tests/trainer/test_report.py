@@ -5,20 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from configs.errors import InputError
 from configs.load import to_yaml
 from trainer.datasets.voc import VocConfig
 from trainer.evaluation.detections_file import write_detections
+from trainer.experiments.config import load_experiment
+from trainer.experiments.results import paper_rows, result_table
 from trainer.report import main
-from trainer.reporting.findings import findings_of, label_free, tally
+from trainer.reporting.findings import findings_of, pretrained_alone, tally
 from trainer.reporting.folder import Results, read_folder
 from trainer.reporting.pictures import fit_pictures
 from trainer.reporting.plots import amounts_plot
 from trainer.reporting.scores import Grid, grids_of
 from trainer.reporting.tables import latex, markdown
 from trainer.runs.config import Phase, RunConfig
+from trainer.runs.provenance import Origin, keep_origin, set_origin
 from trainer.sample import Detections
 
 SCORES = {  # condition: AP50 of three seeds at each amount
@@ -123,6 +127,11 @@ def page(folder: Path, *options: str) -> str:
     return out.read_text()
 
 
+def test_without_options_the_page_lies_in_the_folder(experiment: Path) -> None:
+    assert main([str(experiment), "--draws", "0"]) == 0
+    assert "</html>" in (experiment / "report.html").read_text()
+
+
 def test_means_and_spreads_are_over_the_seeds(experiment: Path) -> None:
     rows = {row.condition: row for row in grid_of(experiment).rows}
     spread = rows["no_pretraining"].spreads[100]
@@ -188,9 +197,60 @@ def test_one_seed_is_no_verdict(tmp_path: Path) -> None:
 
 
 def test_what_pretraining_alone_is_worth_is_said_in_photos(experiment: Path) -> None:
-    text = label_free(grid_of(experiment))
-    assert text is not None
-    assert "has 41.0 ± 1.0 AP50: more than 10 photos from scratch (31.0 ± 1.0)" in text
+    said = pretrained_alone(grid_of(experiment))
+    assert said is not None
+    assert "has 41.0 ± 1.0 AP50: more than 10 photos from scratch (31.0 ± 1.0)" in said.sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "begins", "notes"),
+    [
+        ({}, "Without one real box, pretraining alone has", []),
+        ({"pretrain": {"validate_every": 2}}, "Without one real box, pretraining alone has", []),
+        (
+            {"pretrain": {"validate_every": 2, "validate_on": "synthetic", "keep": "best"}},
+            "Without one real box, pretraining alone has",
+            [],
+        ),
+        (
+            {"pretrain": {"validate_every": 2, "keep": "best"}},
+            "Pretraining alone, its checkpoint chosen by 7 photos with boxes, has",
+            ["Checkpoints of “pretrained, finetuned” and “pretrained only” were chosen by 7 photos"],
+        ),
+        (
+            {"training": {"validate_every": 2, "keep": "best"}},
+            "Without one real box, pretraining alone has",
+            ["Checkpoints of “pretrained, finetuned” and “from scratch” were chosen by 7 photos"],
+        ),
+        (
+            {"compositor": {"scale": {"kind": "fitted", "quantiles": [0.1, 0.4]}}},
+            "Pretraining alone, its scenes fitted to real boxes, has",
+            ["Scenes of “pretrained, finetuned” and “pretrained only” have sizes fitted to real boxes"],
+        ),
+        (None, "Pretraining alone has", []),
+    ],
+    ids=["last", "only looked at", "by scenes", "by photos", "with photos", "fitted", "unknown"],
+)
+def test_no_real_box_is_said_only_where_none_was_used(
+    experiment: Path, run_folder: Path, changes: dict | None, begins: str, notes: list[str]
+) -> None:
+    if changes is not None:
+        settings = yaml.safe_load((run_folder / "config.yaml").read_text()) | {"validation_images": 7}
+        place = experiment / "runs" / "generated" / "config.yaml"
+        place.parent.mkdir(parents=True)
+        place.write_text(yaml.safe_dump(settings | changes))
+    grid = grid_of(experiment)
+    said = pretrained_alone(grid)
+    assert said is not None
+    assert said.sentence.startswith(begins)
+    text = page(experiment, "--latex", str(experiment / "t.tex"), "--markdown", str(experiment / "t.md"))
+    assert ("Without one real box" in text) == ("no real box" in text) == begins.startswith("Without")
+    assert len(grid.label_notes) == len(notes)
+    for note, told in zip(notes, grid.label_notes, strict=True):
+        assert told.startswith(note)
+        assert told in text
+        assert told in (experiment / "t.md").read_text()
+        assert told.replace("“", "``").replace("”", "''") in (experiment / "t.tex").read_text()
 
 
 def test_a_missing_cell_is_a_dash_with_its_reason(tmp_path: Path) -> None:
@@ -319,6 +379,75 @@ def test_a_run_of_another_version_still_has_its_scores(run_folder: Path) -> None
     assert "This version does not read them: config.yaml: unknown key" in page(run_folder)
 
 
+def test_an_older_folder_without_provenance_has_the_commit_of_its_results(experiment: Path) -> None:
+    text = page(experiment)
+    assert "<code>abc123</code>" in text
+    assert "<dt>machine</dt><dd>2 cores</dd>" in text
+    assert "<dt>trained with</dt><dd>not recorded</dd>" in text
+    assert "Commands that trained it" not in text
+
+
+def test_the_page_has_every_command_and_set_that_a_run_was_trained_with(run_folder: Path, sets) -> None:
+    path = run_folder / "config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(settings | {"crops": [str(sets[0])], "backgrounds": str(sets[1])}))
+    assert page(run_folder).count("as it is now; what it was is not recorded") == 2
+    was = [set_origin(str(sets[0]), "crops", run_folder), set_origin(str(sets[1]), "backgrounds", run_folder)]
+    was[0] = was[0].model_copy(update={"records": 29, "sha256": "0" * 64})
+    for number, commit in enumerate(("1" * 40, "2" * 40 + "+changes", None)):
+        keep_origin(
+            run_folder,
+            Origin(
+                begun=f"2026-01-0{number + 1}T00:00:00Z",
+                command="python -m trainer.run x.yaml 'name=<b>'",
+                done=number,
+                commit=commit,
+                machine="of then",
+                versions={"torch": "1.0"},
+                seeds=(0,),
+                sets=tuple(was),
+            ),
+        )
+    text = page(run_folder)
+    assert f"<code>{'1' * 40}</code>, then <code>{'2' * 40}+changes</code></dd>" in text
+    assert "<code>222222222222+changes</code>" in text
+    assert '<td class="whole">–</td>' in text
+    assert text.count("<code>python -m trainer.run x.yaml &#39;name=&lt;b&gt;&#39;</code>") == 3
+    assert "<dt>trained with</dt><dd>torch 1.0</dd>" in text
+    assert " on of then; validation" in text
+    assert f'<td class="number">29</td><td><code>{was[0].fingerprint[:16]}</code>' in text
+    assert text.count("<td>another now</td>") == text.count("<td>still the same</td>") == 1
+    (run_folder / "provenance.json").write_text("{")
+    with pytest.raises(InputError, match=r"provenance\.json"):
+        page(run_folder)
+
+
+def test_widers_settings_have_tables_of_their_own_and_the_papers_values_beside(tmp_path: Path) -> None:
+    wider = {"AP_easy": 0.7, "AP_medium": 0.6, "AP_hard": 0.25}
+    scores = {"AP50": 0.5, "AP": 0.2, "AP75": 0.1, "photos": 6} | wider
+    kinds = {"object": "wider", "detector": "RetinaFace"}
+    cells = [
+        cell("no_pretraining", 50, 0, 0.5, scores=scores, **kinds),
+        cell("no_pretraining", 50, 1, 0.5, **kinds),  # of before a run had them
+    ]
+    folder = write_experiment(tmp_path / "wider", cells)
+    results = json.loads((folder / "results.json").read_text())
+    results["paper"] = paper_rows(load_experiment("table-7"))
+    (folder / "results.json").write_text(json.dumps(results))
+    text = page(folder, "--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex"))
+    for setting, mean in (("easy", 40.76), ("medium", 38.35), ("hard", 31.22)):
+        (row,) = grid_of(folder, f"AP_{setting}").rows
+        assert (row.paper[50].mean, row.paper[50].object) == (mean, f"wider_{setting}")
+        assert f"wider, RetinaFace: AP_{setting}</h3>" in text
+        assert f"paper {mean:.1f}" in text
+        assert f"## wider, RetinaFace: AP\\_{setting}" in (tmp_path / "t.md").read_text()
+        assert f"AP\\_{setting}" in (tmp_path / "t.tex").read_text()
+    assert "1 of 2 seeds" in text
+    assert "25.0</td>" in text
+    assert not grid_of(folder).rows[0].paper
+    assert "| wider  | RetinaFace | no_pretraining        | 25.0 |" in result_table(results, "AP_hard")
+
+
 def test_pictures_stay_within_the_bound() -> None:
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (400, 700, 3), dtype=np.uint8))
@@ -357,7 +486,6 @@ def test_a_folder_of_another_kind_of_training_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("argv", "wanted"),
     [
-        (["."], "wanted one of them"),
         ([".", "--out", "."], "is a folder"),
         (["nowhere", "--out", "x.html"], "neither results.json nor config.yaml"),
         ([".", "--out", "x.html", "--draws", "-1"], "--draws: found -1"),

@@ -14,11 +14,10 @@ from configs.kinds import StrictModel
 from configs.load import apply_overrides, read_yaml, validated
 from shards.errors import ShardError
 from shards.manifest import Kind
-from trainer.runs.config import Cell, Phase, RunConfig, cells_of
+from trainer.runs.config import GOES_ON_FROM, Cell, Phase, RunConfig, cells_of
 from trainer.runs.data import RunData
 from trainer.streaming.sets import open_set
 
-_GOES_ON_FROM: dict[Phase, Phase] = {"self_training": "finetune", "finetune": "pretrain"}
 _NAME = r"[A-Za-z0-9_.-]+"
 Changes = dict[str, Any]
 
@@ -48,6 +47,8 @@ class ExperimentConfig(StrictModel):
     set: changes to all runs. Changes are put in in this order: the experiment's, the object's, the
     detector's, the variant's; ``{object}`` in them is the object's name. ``all`` among num_real is the whole
     training split.
+    overrides: ``key=value`` for all runs, over everything else; a folder's experiment.yaml has those of its
+    last command.
     paper: the paper's tables whose rows stand beside. sets: how to make a set that is missing, by its place.
     """
 
@@ -59,6 +60,7 @@ class ExperimentConfig(StrictModel):
     detectors: dict[str, Changes] = Field(min_length=1)
     runs: dict[str, VariantConfig] = Field(min_length=1)
     set: Changes = Field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
     sets: dict[str, str] = Field(default_factory=dict)
 
 
@@ -84,12 +86,13 @@ class PlannedRun:
         return cells_of(self.config)
 
 
-def load_experiment(name: str) -> ExperimentConfig:
-    """A packaged experiment, or a YAML file's. Raises InputError."""
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """A packaged experiment, or a YAML file's, with overrides behind its own. Raises InputError."""
     path = find_config("experiments", name, "experiment")
     data = read_yaml(path)
     data.setdefault("name", path.stem)
-    return validated(ExperimentConfig, data, f"experiment {name}")
+    experiment = validated(ExperimentConfig, data, f"experiment {name}")
+    return experiment.model_copy(update={"overrides": (*experiment.overrides, *overrides)})
 
 
 def plan_runs(experiment: ExperimentConfig, overrides: Sequence[str], home: Path) -> list[PlannedRun]:
@@ -103,7 +106,7 @@ def plan_runs(experiment: ExperimentConfig, overrides: Sequence[str], home: Path
 
 
 def runs_of(experiment: ExperimentConfig, overrides: Sequence[str]) -> list[PlannedRun]:
-    """All runs, without a look at data. overrides: ``key=value`` for every run, over everything else.
+    """All runs, without a look at data. overrides: ``key=value`` for every run, over the experiment's own.
 
     Raises InputError for settings that are wrong.
     """
@@ -113,7 +116,7 @@ def runs_of(experiment: ExperimentConfig, overrides: Sequence[str]) -> list[Plan
             for variant_name, variant in experiment.runs.items():
                 changes = [experiment.set, of_object.set, of_detector, variant.set]
                 base = of_object.base or experiment.base
-                data = _settings(base, changes, object_name, overrides)
+                data = _settings(base, changes, object_name, [*experiment.overrides, *overrides])
                 data["name"] = _run_name(experiment, object_name, detector, variant_name)
                 config, wants_all = _without_all(variant, data)
                 runs.append(
@@ -146,7 +149,7 @@ def _without_all(variant: VariantConfig, data: Mapping[str, Any]) -> tuple[RunCo
     """The run with its phases and the amounts that are numbers, and whether ``all`` was among them."""
     phases = list(variant.conditions)
     for phase in phases:  # grows while it is gone through
-        before = _GOES_ON_FROM.get(phase)
+        before = GOES_ON_FROM.get(phase)
         if before is not None and before not in phases:
             phases.append(before)
     place, amounts = f"run {data['name']}", data["num_real"]

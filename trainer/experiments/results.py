@@ -2,25 +2,21 @@
 
 import csv
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from trainer.experiments.config import ExperimentConfig, PlannedRun
 from trainer.experiments.sharing import Plan, Training
 from trainer.runs.config import RunConfig
+from trainer.runs.provenance import read_origins
 from trainer.training.checkpoint import write_text
 
 _PAPER = Path(__file__).with_name("paper_tables.csv")
 _ALL_OF_WIDER = 12880  # photos of its training split
-_TOP = Path(__file__).parents[2]
 
 
 def write_results(
@@ -35,13 +31,21 @@ def write_results(
     results = {
         "name": experiment.name,
         "title": experiment.title,
-        "commit": _commit(),
-        "machine": _machine(),
+        **_origin(out),
         "cells": cells,
         "paper": paper_rows(experiment),
     }
     write_text(out / "results.json", json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _origin(out: Path) -> dict[str, Any]:
+    """Of the last command that trained; of one from before that was kept, what the results say already."""
+    path = out / "results.json"
+    if origins := read_origins(out):
+        return {"commit": origins[-1].commit, "machine": origins[-1].machine}
+    known = json.loads(path.read_text()) if path.exists() else {}
+    return {"commit": known.get("commit"), "machine": known.get("machine")}
 
 
 def _cells_of(
@@ -115,7 +119,7 @@ def result_table(results: Mapping[str, Any], metric: str = "AP50") -> str:
     groups: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for cell in results["cells"]:
         row = groups.setdefault((cell["object"], cell["detector"], cell["condition"]), {})
-        if cell["scores"] is not None:
+        if cell["scores"] is not None and metric in cell["scores"]:
             row.setdefault(cell["num_real"], []).append(100 * cell["scores"][metric])
     head = ["object", "detector", f"{metric}, real photos:", *map(str, amounts)]
     body = [[*key, *(_entry(row.get(n, [])) for n in amounts)] for key, row in groups.items()]
@@ -132,21 +136,3 @@ def _entry(values: Sequence[float]) -> str:
     if not values:
         return "–"
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
-
-
-def _commit() -> str | None:
-    """Of the checkout that this file is in, None for an installed package."""
-    if not (_TOP / ".git").exists():
-        return None
-    command = ["git", "-C", str(_TOP), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _machine() -> str:
-    cores = f"{len(os.sched_getaffinity(0))} cores of {platform.machine()}, torch {torch.__version__}"
-    if not torch.cuda.is_available():
-        return cores
-    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,11 @@ def share(runs: Sequence[PlannedRun]) -> Plan:
     of: dict[tuple[str, Cell], Training] = {}
     for run in runs:
         for cell in run.cells:
-            earlier = before(cell)
+            earlier = cell.before
             goes_on_from = of[run.name, earlier] if earlier is not None else None
             training = Training(run, cell, goes_on_from)
             of[run.name, cell] = by_identity.setdefault(identity(run.config, cell), training)
     return Plan(list(by_identity.values()), of)
-
-
-def before(cell: Cell) -> Cell | None:
-    """The training that this one goes on from."""
-    if cell.phase == "finetune":
-        return Cell("pretrain", 0, cell.seed)
-    return replace(cell, phase="finetune") if cell.phase == "self_training" else None
 
 
 def identity(config: RunConfig, cell: Cell) -> str:
@@ -83,7 +76,7 @@ def identity(config: RunConfig, cell: Cell) -> str:
         parts["synthetic_share"] = config.synthetic_share
     if cell.phase == "self_training":
         parts["unlabelled"] = values["unlabelled"]
-    earlier = before(cell)
+    earlier = cell.before
     if earlier is not None:
         parts["before"] = identity(config, earlier)
     return json.dumps(parts, sort_keys=True)

@@ -68,6 +68,14 @@ class Finding:
         return f"{said}: {where} ({self.metric}){seeds}."
 
 
+@dataclass(frozen=True)
+class PretrainedAlone:
+    """What pretraining is worth before any photo is learnt from. tag: in short, whether a label chose it."""
+
+    tag: str
+    sentence: str
+
+
 def findings_of(grid: Grid) -> list[Finding]:
     """Every condition against the one from scratch, or against the first where none is from scratch; then
     pretraining on generated objects against its rivals, and against mixed data of as many scenes.
@@ -106,7 +114,7 @@ def _pairs(conditions: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def label_free(grid: Grid) -> str | None:
+def pretrained_alone(grid: Grid) -> PretrainedAlone | None:
     """What pretraining alone is worth, in photos from scratch; None where either is missing."""
     by_condition = {row.condition: row for row in grid.rows}
     if _BASELINE not in by_condition or _PRETRAINED not in by_condition:
@@ -115,14 +123,32 @@ def label_free(grid: Grid) -> str | None:
     scratch = {n: each for n, each in by_condition[_BASELINE].spreads.items() if each.by_seed}
     if alone is None or not alone.by_seed or not scratch:
         return None
-    begins = f"Without one real box, pretraining alone has {alone} {grid.metric}"
     beaten = [n for n, each in scratch.items() if _verdict(alone, each) == "better"]
     nearest = max(beaten) if beaten else min(scratch)
     verdict = _verdict(alone, scratch[nearest])
     stands = {"better": "more than", "worse": "less than", "not told apart": "not told apart from"}
     ahead = "ahead of" if alone.mean > scratch[nearest].mean else "not ahead of"
     said = stands.get(verdict, f"one seed, {ahead}")
-    return f"{begins}: {said} {photos(nearest)} from scratch ({scratch[nearest]})."
+    tag, begins = _labels_of(by_condition[_PRETRAINED])
+    return PretrainedAlone(
+        tag,
+        f"{begins} has {alone} {grid.metric}: {said} {photos(nearest)} from scratch ({scratch[nearest]}).",
+    )
+
+
+def _labels_of(pretrained: Row) -> tuple[str, str]:
+    """A tag, and how the sentence begins: no label is said only where that is known."""
+    labels = pretrained.labels
+    if labels is None:
+        return "pretrained only", "Pretraining alone"
+    chosen = f"its checkpoint chosen by {photos(labels.chosen_by)} with boxes" if labels.chosen_by else ""
+    fitted = "its scenes fitted to real boxes" if labels.fits_scales else ""
+    if chosen or fitted:
+        return (
+            "helped by labels",
+            f"Pretraining alone, {listed([each for each in (chosen, fitted) if each])},",
+        )
+    return "no real box", "Without one real box, pretraining alone"
 
 
 def tally(findings: Sequence[Finding]) -> dict[Verdict, int]:

@@ -14,17 +14,18 @@ from trainer.experiments.config import ExperimentConfig, PlannedRun
 from trainer.experiments.results import paper_rows, steps_and_seconds
 from trainer.experiments.sharing import Training
 from trainer.runs.config import Cell, Phase, RunConfig, cells_of
+from trainer.runs.provenance import Origin, read_origins
 
 _CONDITIONS: Mapping[Phase, str] = {  # of a run's phases, in the paper's terms
     "scratch": "no_pretraining",
     "pretrain": "pretrain_only",
     "finetune": "with_pretraining",
 }
-_PAPER_OBJECTS = ("faces", "birds", "cars")
+_PAPER_OBJECTS = ("faces", "birds", "cars", "wider")
 
 
 class CellResult(BaseModel):
-    """One training. num_real is 0 where it saw no photo; scores 0..1, None while it is not done.
+    """One training. num_real is 0 where it learnt from no photo; scores 0..1, None while it is not done.
 
     folder: below the report's folder. steps, seconds: None where the run does not say.
     """
@@ -54,7 +55,7 @@ class CellResult(BaseModel):
 
 
 class PaperValue(BaseModel):
-    """A row of the paper's tables: AP50 in percent."""
+    """A row of the paper's tables: AP50 in percent; of ``wider_easy`` and its like WIDER FACE's AP."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,7 +92,11 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that a report is made of. kind: ``experiment`` or ``run``."""
+    """All that a report is made of. kind: ``experiment`` or ``run``.
+
+    origins: commands that trained; none in a folder of before they were kept, which may say commit and
+    machine all the same.
+    """
 
     kind: str
     name: str
@@ -102,6 +107,7 @@ class Results:
     cells: Sequence[CellResult]
     paper: Sequence[PaperValue]
     runs: Sequence[RunFolder]
+    origins: Sequence[Origin]
 
 
 def read_folder(folder: Path) -> Results:
@@ -126,7 +132,16 @@ def _read_experiment(folder: Path) -> Results:
         if (folder / "runs" / name / "config.yaml").is_file()
     ]
     return Results(
-        "experiment", file.name, file.title, folder, file.commit, file.machine, file.cells, file.paper, runs
+        kind="experiment",
+        name=file.name,
+        title=file.title,
+        folder=folder,
+        commit=file.commit,
+        machine=file.machine,
+        cells=file.cells,
+        paper=file.paper,
+        runs=runs,
+        origins=read_origins(folder),
     )
 
 
@@ -138,7 +153,18 @@ def _read_run(folder: Path) -> Results:
     if run.config is None and not cells:
         raise InputError(f"{folder}: holds no run of trainer.run, wanted one: {run.problem}")
     paper = [PaperValue(**row) for row in _paper_of(name.split("-")[0], run.config)]
-    return Results("run", name, name, folder, None, None, cells, paper, [run])
+    return Results(
+        kind="run",
+        name=name,
+        title=name,
+        folder=folder,
+        commit=None,
+        machine=None,
+        cells=cells,
+        paper=paper,
+        runs=[run],
+        origins=read_origins(folder),
+    )
 
 
 def open_run(name: str, folder: Path) -> RunFolder:
@@ -196,10 +222,11 @@ def _cost(run: RunFolder, cell: Cell) -> tuple[int, float] | None:
 
 
 def _paper_of(name: str, config: RunConfig | None) -> list[dict[str, Any]]:
-    """The rows of Table I, or II for a ResNet, where the run is of one of the paper's objects."""
+    """The rows of Table I, or II for a ResNet, or VII, where the run is of one of the paper's objects."""
     if name not in _PAPER_OBJECTS or config is None:
         return []
     table = "II" if "resnet" in str(config.detector.model_dump().get("backbone", "")) else "I"
+    table = "VII" if name == "wider" else table
     asked = {"title": "", "paper": [table], "objects": {name: {}}, "detectors": {"any": {}}}
     variant = {"runs": {"any": {"conditions": {"scratch": "no_pretraining"}}}}
     return paper_rows(ExperimentConfig.model_validate(asked | variant))

@@ -13,13 +13,23 @@ from PIL import Image
 
 from trainer.metrics.error_breakdown import KINDS
 from trainer.reporting import plots
-from trainer.reporting.findings import findings_of, label_free, tally
+from trainer.reporting.findings import findings_of, pretrained_alone, tally
 from trainer.reporting.folder import CellResult, Results
 from trainer.reporting.looks import Look, looks_of
 from trainer.reporting.pictures import Picture, fit_pictures, open_picture
-from trainer.reporting.provenance import commands, plan_of, seeds_of, set_facts, versions, written_at
+from trainer.reporting.provenance import (
+    commands,
+    commits_of,
+    machines_of,
+    plan_of,
+    seeds_of,
+    set_facts,
+    versions_of,
+    written_at,
+)
 from trainer.reporting.scores import Grid, conditions_of, name_of
 from trainer.reporting.tables import notes_of, paper_text
+from trainer.runs.provenance import find_versions
 
 _TEMPLATE, _SCRIPT = "page.html", "page_script.html"
 _ERRORS = {
@@ -69,9 +79,10 @@ def page_of(results: Results, grids: Sequence[Grid], home: Path, num_draws: int)
         script_hash=hashed,
         facts=_facts(results),
         findings=findings,
-        alone=[(grid, text) for grid in grids if (text := label_free(grid))],
+        alone=[(grid, said) for grid in grids if (said := pretrained_alone(grid)) is not None],
         tally=tally([finding for finding in findings if finding.metric == "AP50"]),
         grids=grids,
+        metrics=[*dict.fromkeys(grid.metric for grid in grids)],
         notes={grid.title: notes_of(grid) for grid in grids if grid.metric == "AP50"},
         other_paper=_other_paper(results, grids),
         plots=[plot for grid in grids if (plot := plots.amounts_plot(grid)) is not None],
@@ -85,7 +96,10 @@ def page_of(results: Results, grids: Sequence[Grid], home: Path, num_draws: int)
         costs=_costs(results),
         total_s=sum(cell.seconds or 0 for cell in _distinct(results.cells)),
         seeds=seeds_of(results),
-        versions=versions(),
+        commits=commits_of(results),
+        machines=machines_of(results),
+        trained_with=versions_of(results),
+        versions=find_versions(),
         written_at=written_at(),
         commands=commands(results.folder),
         plan=plan_of(results.folder),

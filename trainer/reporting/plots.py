@@ -84,7 +84,7 @@ class Plot:
 def amounts_plot(grid: Grid) -> Plot | None:
     """A score over the amount of real photos on a logarithmic axis; None without any score.
 
-    What was trained without a photo stands left of a break; a condition with nothing else is level.
+    What learnt from no photo stands left of a break; a condition with nothing else is level.
     """
     rows = [row for row in grid.rows if any(each.by_seed for each in row.spreads.values())]
     if not rows:

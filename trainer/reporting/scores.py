@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from trainer.evaluation.official_scores import WIDER_METRICS
 from trainer.reporting.folder import CellResult, PaperValue, Results
+from trainer.reporting.labels import OtherLabels, other_labels, together
 
 T = TypeVar("T")
 
@@ -65,12 +67,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A condition: its spreads by amount of photos, of ``metric``. number: its colour and marker."""
+    """A condition: its spreads by amount of photos, of ``metric``. number: its colour and marker.
+
+    labels: besides those of the photos; None where they are not known.
+    """
 
     condition: str
     number: int
     spreads: Mapping[int, Spread]
     paper: Mapping[int, PaperValue]
+    labels: OtherLabels | None
 
     @property
     def name(self) -> str:
@@ -94,9 +100,25 @@ class Grid:
         """``birds, SSD``."""
         return f"{self.object}, {self.detector}"
 
+    @property
+    def label_notes(self) -> list[str]:
+        """Labels that the amounts of photos do not count."""
+        of_rows = [(f"“{row.name}”", row.labels or OtherLabels()) for row in self.rows]
+        notes = []
+        for count in sorted({labels.chosen_by for _, labels in of_rows} - {0}):
+            names = listed([name for name, labels in of_rows if labels.chosen_by == count])
+            notes.append(
+                f"Checkpoints of {names} were chosen by {photos(count)} with boxes, not counted here."
+            )
+        if fitted := [name for name, labels in of_rows if labels.fits_scales]:
+            notes.append(f"Scenes of {listed(fitted)} have sizes fitted to real boxes, not counted here.")
+        return notes
+
 
 def grids_of(results: Results, metric: str) -> list[Grid]:
-    """A grid for each object and detector. The paper's values are of AP50 and stand beside that alone."""
+    """A grid for each object and detector. The paper's values are of AP50, or of WIDER FACE's settings, and
+    stand beside these alone.
+    """
     pairs = dict.fromkeys((cell.object, cell.detector) for cell in results.cells)
     numbers = numbers_of(results)
     return [_grid(results, metric, *pair, numbers) for pair in pairs]
@@ -143,13 +165,15 @@ def listed(texts: Sequence[str]) -> str:
 
 def _grid(results: Results, metric: str, object_name: str, detector: str, numbers: Mapping[str, int]) -> Grid:
     cells = [cell for cell in results.cells if (cell.object, cell.detector) == (object_name, detector)]
+    configs = {run.name: run.config for run in results.runs}
     paper, paper_detector = _paper_beside(results.paper, object_name, detector, metric)
     rows = []
     for condition, own in _by([(cell.condition, cell) for cell in cells]).items():
         by_amount = sorted(_by([(cell.num_real, cell) for cell in own]).items())
         values = {value.num_real: value for value in paper if value.condition == condition}
         spreads = {amount: _spread(of_amount, metric) for amount, of_amount in by_amount}
-        rows.append(Row(condition, numbers[condition], spreads, values))
+        labels = together([other_labels(each, configs.get(each.run)) for each in own])
+        rows.append(Row(condition, numbers[condition], spreads, values, labels))
     amounts = sorted({cell.num_real for cell in cells})
     rows.sort(key=lambda row: row.number)
     return Grid(object_name, detector, metric, amounts, rows, paper_detector)
@@ -168,7 +192,10 @@ def _paper_beside(
     paper: Sequence[PaperValue], object_name: str, detector: str, metric: str
 ) -> tuple[list[PaperValue], str | None]:
     """Of the detector of that name, else of one whose name begins so, else of the paper's first."""
-    own = [value for value in paper if value.object == object_name and metric == "AP50"]
+    of_metric = {"AP50": object_name} | {
+        name: f"{object_name}_{setting}" for name, setting in WIDER_METRICS.items()
+    }
+    own = [value for value in paper if value.object == of_metric.get(metric)]
     names = list(dict.fromkeys(value.detector for value in own))
     if not names:
         return [], None

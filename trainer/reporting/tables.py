@@ -13,6 +13,8 @@ _LATEX = {
     "±": r"$\pm$",
     "–": "--",
     "∞": r"$\infty$",
+    "“": "``",
+    "”": "''",
 }
 
 
@@ -25,9 +27,9 @@ def markdown(title: str, grids: Sequence[Grid]) -> str:
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
         lines = [_line(row, widths) for row in cells]
         rule = "|" + "|".join("-" * (width + 1) + (":" if i else "-") for i, width in enumerate(widths)) + "|"
-        heading = f"## {_markdown_text(grid.title)}: {grid.metric}"
+        heading = f"## {_markdown_text(f'{grid.title}: {grid.metric}')}"
         parts.append("\n".join([heading, "", lines[0], rule, *lines[1:]]))
-        if notes := notes_of(grid):
+        if notes := [*notes_of(grid), *grid.label_notes]:
             parts.append("\n".join(f"- {_markdown_text(note)}" for note in notes))
     return "\n\n".join([*parts, _CAPTION]) + "\n"
 
@@ -37,10 +39,11 @@ def latex(title: str, grids: Sequence[Grid]) -> str:
     parts = [f"% {' '.join(title.split())}"]
     for grid in grids:
         head, *body = [[_latex_text(text) for text in row] for row in _rows(grid)]
+        caption = " ".join([f"{grid.title}: {grid.metric}.", _CAPTION, *grid.label_notes])
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_latex_text(grid.title)}: {grid.metric}. {_latex_text(_CAPTION)}}}",
+            rf"\caption{{{_latex_text(caption)}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
             r"\hline",
             " & ".join(head) + r" \\",

@@ -21,6 +21,7 @@ from trainer.streaming.sets import OneOrMoreSets, SetConfig, SetList
 from trainer.training.config import TrainingConfig
 
 Phase = Literal["scratch", "pretrain", "finetune", "mixed", "self_training"]
+GOES_ON_FROM: dict[Phase, Phase] = {"finetune": "pretrain", "self_training": "finetune"}
 
 
 class RunConfig(StrictModel):
@@ -134,6 +135,14 @@ class Cell:
         """Where it lies below the run folder."""
         amount = Path() if self.phase == "pretrain" else Path(f"n-{self.num_real}")
         return Path(f"seed-{self.seed}") / amount / self.phase
+
+    @property
+    def before(self) -> "Cell | None":
+        """The training that this one goes on from."""
+        earlier = GOES_ON_FROM.get(self.phase)
+        if earlier is None:
+            return None
+        return Cell(earlier, 0 if earlier == "pretrain" else self.num_real, self.seed)
 
 
 def cells_of(config: RunConfig) -> list[Cell]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from trainer.compositing.render_gpu import BatchComposer
 from trainer.dataset import BoxedImage
 from trainer.detector import Detector
 from trainer.evaluation.detections_file import write_detections
+from trainer.evaluation.official_scores import find_truth, shown_metrics, table_scores
 from trainer.evaluation.scene_validation import score_on_scenes
 from trainer.evaluation.scores import Evaluation, evaluate
 from trainer.runs.config import Cell, RunConfig, cells_of
@@ -73,6 +73,7 @@ class Run:
             raise InputError(
                 f"{self.config.dataset.root}: {self.config.test_split}: found no photo, wanted one"
             )
+        find_truth(self.config.dataset, self.home)  # a damaged one is not found after hours of training
         if self.config.unlabelled is not None:
             self._check_unlabelled(self.config.unlabelled)
         if set(self.config.phases) != {"pretrain"}:
@@ -137,9 +138,19 @@ class Run:
         write_text(self.out / "scores.json", json.dumps(self._scores(), indent=1) + "\n")
         write_text(self.out / "table.md", self.table() + "\n")
 
+    @property
+    def left(self) -> list[Cell]:
+        """What of the grid is not trained and scored."""
+        return [cell for cell in cells_of(self.config) if self.scores_of(cell) is None]
+
     def table(self) -> str:
-        """Test AP50 (VOC) and AP (COCO) in percent, mean ± std over the seeds."""
-        return "\n\n".join(score_table(self.config, self.scores_of, metric) for metric in ("AP50", "AP"))
+        """Test AP50 (VOC), AP (COCO) and the data set's own in percent, mean ± std over the seeds."""
+        found = {cell: self.scores_of(cell) for cell in cells_of(self.config)}
+        tables = []
+        for metric in shown_metrics(found.values()):
+            having = {cell: scores for cell, scores in found.items() if scores and metric in scores}
+            tables.append(score_table(self.config, having.get, metric))
+        return "\n\n".join(tables)
 
     def scores_of(self, cell: Cell) -> dict[str, Any] | None:
         """A cell's scores, or None while it is not done."""
@@ -165,12 +176,19 @@ class Run:
         keys = [photo.key for photo in self.data.test]
         write_detections(folder / "detections.npz", keys, result.detections)
         detection_sheet(self.data.test, result.detections, self.classes, folder / "samples.png")
-        write_text(folder / "scores.json", json.dumps(result.scores | {"photos": len(self.data.test)}) + "\n")
+        scores = result.scores | self._official(result, folder) | {"photos": len(self.data.test)}
+        write_text(folder / "scores.json", json.dumps(scores) + "\n")
+
+    def _official(self, result: Evaluation, folder: Path) -> dict[str, float]:
+        config = self.config
+        return table_scores(
+            config.dataset, config.test_split, self.data.test, result.detections, self.home, folder
+        )
 
     def _train(self, cell: Cell, ranks: Ranks = ALONE) -> Detector:
         torch.manual_seed(cell.seed)
         detector = self.config.detector.build(len(self.classes), self.home)
-        if (before := self._before(cell)) is not None:
+        if (before := cell.before) is not None:
             detector.load_state_dict(self._handed_on(before))
         training = self.config.training_of(cell.phase)
         return train(
@@ -189,12 +207,6 @@ class Run:
             ).model_dump(mode="json"),
         )
 
-    def _before(self, cell: Cell) -> Cell | None:
-        """The training that this one goes on from."""
-        if cell.phase == "finetune":
-            return Cell("pretrain", 0, cell.seed)
-        return replace(cell, phase="finetune") if cell.phase == "self_training" else None
-
     def _self_labelled(self, cell: Cell) -> list[BoxedImage]:
         """The photos that `_label_photos` labelled."""
         config = self.config.unlabelled
@@ -205,7 +217,7 @@ class Run:
 
     def _label_photos(self, cell: Cell) -> None:
         """Finetune's detector labels the photos without boxes, once."""
-        config, before = self.config.unlabelled, self._before(cell)
+        config, before = self.config.unlabelled, cell.before
         path = self.out / cell.folder / PSEUDO_LABELS_NAME
         if cell.phase != "self_training" or config is None or before is None or path.exists():
             return
