@@ -89,6 +89,7 @@ ROWS = [
     Row("tests.fuzz.fuzz_guided", ends="atheris", why="atheris"),
     Row("tests.fuzz.fuzz_readers", "--seconds 0.3"),
     Row("trainer.anchors"),
+    Row("trainer.datasets audit", "--out audited"),
     Row("trainer.datasets check"),
     Row("trainer.datasets get", _NOWHERE, ends="cannot be reached", why="the publisher"),
     Row("trainer.deploy", "", (_TRAIN,)),
@@ -129,7 +130,8 @@ def code_of(text: str) -> str:
 
 def commands_of(text: str) -> list[str]:
     """What follows ``python -m`` in blocks of code, without comments: module and arguments, spaced singly."""
-    calls = [line.partition(_CALL)[2] for line in code_of(text).splitlines() if _CALL in line]
+    steps = [step for line in code_of(text).splitlines() for step in line.split(" && ")]
+    calls = [step.partition(_CALL)[2] for step in steps if _CALL in step]
     return [shlex.join(shlex.split(call, comments=True)) for call in calls]
 
 

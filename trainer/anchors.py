@@ -18,8 +18,7 @@ from trainer.anchoring.anchor_picture import IOU_LEVELS, draw_anchors, size_bins
 from trainer.dataset import BoxedImage
 from trainer.detector import DetectorConfig
 from trainer.imaging.drawing import stacked, write_png
-from trainer.run import load_run
-from trainer.runs.config import RunConfig
+from trainer.runs.config import RunConfig, load_run
 from trainer.runs.data import RunData
 from trainer.sample import Target, make_target
 

@@ -16,7 +16,7 @@ from configs.load import validated
 from shards.errors import ShardError
 from trainer.exported import ExportConfig
 from trainer.exporting.materialise import ExportJob, materialise
-from trainer.run import load_run
+from trainer.runs.config import load_run
 
 _FORMATS = "trainer.exports"
 

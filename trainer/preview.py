@@ -15,8 +15,7 @@ from trainer.anchoring.anchor_maps import lay_out
 from trainer.anchoring.boxes import cxcywh_to_xyxy
 from trainer.detector import Detector
 from trainer.imaging.drawing import contact_sheet, draw_objects, stacked, titled, write_png
-from trainer.run import load_run
-from trainer.runs.config import RunConfig
+from trainer.runs.config import RunConfig, load_run
 from trainer.runs.open_scenes import open_photos, open_scenes
 from trainer.sample import FloatArray, Sample, Target, UInt8Array
 

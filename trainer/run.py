@@ -6,11 +6,10 @@ from pathlib import Path
 
 from configs.entry import Parser, run
 from configs.errors import InputError
-from configs.home import find_config, find_home, packaged_names
-from configs.load import apply_overrides, read_yaml, validated
+from configs.home import find_home, packaged_names
 from configs.log_file import keep_log
 from shards.errors import ShardError
-from trainer.runs.config import RunConfig, cells_of
+from trainer.runs.config import cells_of, load_run
 from trainer.runs.folder import Run
 from trainer.runs.provenance import keep_origin, origin_of
 from trainer.training.stopping import Stopped
@@ -60,14 +59,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     args.config = names[0] if names else "offline"
     args.overrides = [text for text in args.arguments if "=" in text]
     return args
-
-
-def load_run(name: str, overrides: list[str]) -> RunConfig:
-    """A packaged run, or a YAML file's, with overrides. Raises InputError."""
-    path = find_config("runs", name, "run")
-    data = apply_overrides(read_yaml(path), overrides)
-    data.setdefault("name", path.stem)
-    return validated(RunConfig, data, f"run {name}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from trainer.exports.coco import CocoExport
 from trainer.exports.voc import VocExport
 from trainer.exports.yolo import YoloExport
 from trainer.imaging.images import read_image
-from trainer.run import load_run
+from trainer.runs.config import load_run
 from trainer.runs.open_scenes import Scenes, open_scenes
 from trainer.sample import Target, make_target
 

@@ -9,7 +9,7 @@ import pytest
 from configs.errors import InputError
 from trainer.imaging.images import read_image
 from trainer.preview import main
-from trainer.run import load_run
+from trainer.runs.config import load_run
 from trainer.runs.open_scenes import open_scenes
 
 

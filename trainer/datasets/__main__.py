@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   python -m trainer.datasets check wider data/widerface 'annotations={split}/label.txt' \\
       'images={split}/images' --splits train
   python -m trainer.datasets check csv_boxes data/mine columns.file=image_id columns.x0=xmin
+  python -m trainer.datasets audit birds --seen photos/birds
 
 ROOT and key=value are the settings of a run's dataset."""
 
@@ -55,9 +56,13 @@ def _get(argv: list[str], home: Path) -> int:
 
 
 def _audit(argv: list[str], home: Path) -> int:
-    from trainer.boxed_data.audit_command import add_arguments, audit
+    from trainer.auditing.command import add_arguments, audit
 
-    parser = _parser("audit …", "Find the same or nearly the same photo in what should be apart.")
+    parser = _parser(
+        "audit RUN [key=value …]",
+        "Find the same or nearly the same picture in what should be apart: a run's test split against all\n"
+        "that its trainings see. Exit 1 when anything leaks into the test split.",
+    )
     add_arguments(parser)
     return audit(parser.parse_intermixed_args(argv), home)
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from configs.home import find_config
 from configs.kinds import StrictModel, one_of
+from configs.load import apply_overrides, read_yaml, validated
 from trainer.cluster.config import ClusterConfig
 from trainer.compositing.config import CompositorConfig
 from trainer.dataset import DatasetConfig
@@ -143,6 +145,14 @@ class Cell:
         if earlier is None:
             return None
         return Cell(earlier, 0 if earlier == "pretrain" else self.num_real, self.seed)
+
+
+def load_run(name: str, overrides: list[str]) -> RunConfig:
+    """A packaged run, or a YAML file's, with overrides. Raises InputError."""
+    path = find_config("runs", name, "run")
+    data = apply_overrides(read_yaml(path), overrides)
+    data.setdefault("name", path.stem)
+    return validated(RunConfig, data, f"run {name}")
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
