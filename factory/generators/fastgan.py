@@ -55,9 +55,12 @@ class GatedConv(nn.Module):
 
 def gated(x: Tensor) -> Tensor:  # (B, 2C, H, W) -> (B, C, H, W)
     """The gated linear unit over channels. Its gradient keeps channels last, which torch's own does not: the
-    batch norm before it then runs backward 4x faster on the CPU.
+    batch norm before it then runs backward 4x faster on the CPU. Gates in bf16 are copied together first: of
+    strided ones torch's CPU makes sigmoids one by one, which is 5x slower.
     """
     values, gates = x.chunk(2, dim=1)
+    if x.dtype == torch.bfloat16 and x.is_contiguous(memory_format=torch.channels_last):
+        gates = gates.contiguous(memory_format=torch.channels_last)
     return values * gates.sigmoid()
 
 
