@@ -13,11 +13,13 @@ def find_home() -> Path:
 
 
 def locate(path: Path, home: Path, below: str = "") -> Path:
-    """``path`` as it stands when absolute or present, else the one in ``home``'s folder ``below``."""
+    """``path`` as it stands when absolute or present, else the one in ``home``'s folder ``below``, which the
+    path may name or leave out.
+    """
     path = path.expanduser()
     if path.is_absolute() or path.exists():
         return path
-    return home / below / path
+    return (home if path.is_relative_to(below) else home / below) / path
 
 
 def find_config(folder: str, name: str, what: str) -> Path:

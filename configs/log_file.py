@@ -4,6 +4,8 @@ import logging
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LOG_NAME = "log.txt"
@@ -57,3 +59,15 @@ def end_log(outcome: str) -> None:
         logging.getLogger().removeHandler(file)
         file.close()
     _Command.begun = _Command.file = None
+
+
+@contextmanager
+def without_warnings_of(name: str) -> Iterator[None]:
+    """Of this logger only errors are heard."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -31,7 +31,7 @@ def make_home(folder: Path, *, with_sets: bool) -> None:
     for label in ("bird", "cat") if with_sets else ():
         _make_crops(folder / "data" / "crops" / f"{label}s", label)
         _make_crops(folder / "data" / "crops" / f"{label}s-photos", label)
-    for name in ("coco", "own") if with_sets else ():
+    for name in ("coco", "coco-without-people", "own") if with_sets else ():
         make_set(folder / "data" / "backgrounds" / name, "backgrounds")
     _make_coco(folder / "coco")
     _make_cub(folder / "data" / "cub")

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainer.report import main as report
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXPERIMENTS = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/results.json"))
 _OURS = "configs|factory|shards|trainer|tests"
 _HEADER = "| class | boxed photos | AP50 from scratch | AP50 pretrained | AP from scratch | AP pretrained |"
 
@@ -99,6 +102,18 @@ def test_the_scores_of_blends_are_those_of_the_result_file() -> None:
     }
     assert {row.strip("| ").partition(" | ")[2] for row in table} == expected
     assert len(table) == len(expected)
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_the_tables_of_an_experiment_are_those_of_its_results(folder: Path, tmp_path: Path) -> None:
+    report([str(folder), "--markdown", str(tmp_path / "tables.md")])
+    tables = (tmp_path / "tables.md").read_text()
+    assert (folder / "tables.md").read_text() == tables
+    sections = (ROOT / "docs" / "experiments.md").read_text().split("\n## ")
+    (section,) = (text for text in sections if f"results/{folder.name}/tables.md" in text)
+    spreads = re.findall(r"[\d.]+ ± [\d.]+\d", section)
+    assert spreads
+    assert [spread for spread in spreads if spread not in tables] == []
 
 
 def test_what_is_not_there_is_found_out() -> None:

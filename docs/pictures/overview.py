@@ -89,7 +89,7 @@ def main(home: Path, out: Path) -> None:
                 [draw_objects(s.image, s.target, scenes.classes) for s in composed],
                 LARGE,
             ),
-            row("5  what it finds where it never looked", found, LARGE),
+            row("5  what it finds on photographed birds that no training saw", found, LARGE),
         ]
     )
     out.write_bytes(encode_image(sheet, out.suffix))

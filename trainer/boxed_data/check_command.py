@@ -1,7 +1,6 @@
 """``python -m trainer.datasets check``: a boxed data set's counts, sizes, oddities, and a sheet of it."""
 
 import argparse
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from configs.errors import InputError
 from configs.kinds import config_class, kinds_in
 from configs.load import apply_overrides, validated
+from configs.log_file import without_warnings_of
 from trainer.boxed_data.annotations import find_root
 from trainer.boxed_data.check import (
     Oddity,
@@ -54,12 +54,11 @@ def check(args: argparse.Namespace, home: Path) -> int:
     Raises InputError for a mistaken argument, a folder that is missing, or one without any image.
     """
     _check_arguments(args)
-    # what the readers log stands in the table
-    logging.getLogger("trainer.boxed_data.annotations").setLevel(logging.ERROR)
     config = _config(args)
     find_root(config.root, home)
-    classes = args.classes or config.class_names(home) or ["object"]
-    splits, unread = _read(config, args.splits or config.split_names(home), classes, home)
+    with without_warnings_of("trainer.boxed_data.annotations"):  # what they say stands in the table
+        classes = args.classes or config.class_names(home) or ["object"]
+        splits, unread = _read(config, args.splits or config.split_names(home), classes, home)
     if not unread and not any(splits.values()):
         none = f"no image in {', '.join(splits)}" if splits else "no split"
         raise InputError(f"{config.root}: found {none}, wanted a data set in the layout of {args.kind}")

@@ -2,9 +2,7 @@
 
 import importlib
 import importlib.util
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from configs.errors import InputError
+from configs.log_file import without_warnings_of
 from trainer.candidates import UNFIT, Selecting
 from trainer.deployment.program import OUTPUTS, Call, Operators, trace
 
@@ -33,7 +32,7 @@ def write(detector: Selecting, about: Mapping[str, str], path: Path) -> None:
         )
     axes = {0: "batch", **({2: "height", 3: "width"} if detector.any_size else {})}
     traced = trace(detector, Operators(rank, suppress))
-    with _without_warnings_of("onnx_ir"):  # it guesses the type of an empty list rightly, and says so
+    with without_warnings_of("onnx_ir"):  # it guesses the type of an empty list rightly, and says so
         exported = torch.onnx.export(
             traced,
             input_names=["images"],
@@ -103,14 +102,3 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         return op.NonMaxSuppression(boxes, scores, _ALL, iou, UNFIT)
 
     return {torch.ops.crop_foundry.non_max_suppression.default: translate}
-
-
-@contextmanager
-def _without_warnings_of(logger: str) -> Iterator[None]:
-    log = logging.getLogger(logger)
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
