@@ -105,10 +105,14 @@ def test_the_scores_of_blends_are_those_of_the_result_file() -> None:
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
-def test_the_tables_of_an_experiment_are_those_of_its_results(folder: Path, tmp_path: Path) -> None:
-    report([str(folder), "--markdown", str(tmp_path / "tables.md")])
-    tables = (tmp_path / "tables.md").read_text()
-    assert (folder / "tables.md").read_text() == tables
+def test_the_tables_and_the_drawing_of_an_experiment_are_those_of_its_results(
+    folder: Path, tmp_path: Path
+) -> None:
+    made = {name: tmp_path / name for name in ("tables.md", "amounts.svg")}
+    report([str(folder), "--markdown", str(made["tables.md"]), "--plots", str(made["amounts.svg"])])
+    for name, path in made.items():
+        assert (folder / name).read_text() == path.read_text()
+    tables = made["tables.md"].read_text()
     sections = (ROOT / "docs" / "experiments.md").read_text().split("\n## ")
     (section,) = (text for text in sections if f"results/{folder.name}/tables.md" in text)
     spreads = re.findall(r"[\d.]+ ± [\d.]+\d", section)

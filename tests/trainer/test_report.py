@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -251,6 +252,23 @@ def test_no_real_box_is_said_only_where_none_was_used(
         assert told in text
         assert told in (experiment / "t.md").read_text()
         assert told.replace("“", "``").replace("”", "''") in (experiment / "t.tex").read_text()
+
+
+def test_the_plots_alone_are_an_svg_in_which_hostile_names_stay_text(tmp_path: Path) -> None:
+    cells = [cell(HOSTILE, n, 0, 0.5, object=HOSTILE, detector=HOSTILE) for n in (10, 50)]
+    folder = write_experiment(tmp_path / "hostile", cells)
+    assert main([str(folder), "--plots", str(tmp_path / "p.svg")]) == 0
+    drawing = ElementTree.parse(tmp_path / "p.svg").getroot()
+    assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+    assert [each for each in drawing.iter() if each.tag.endswith("script")] == []
+    assert sum("alert('x')" in (each.text or "") for each in drawing.iter()) >= 2
+    assert not (folder / "report.html").exists()
+
+
+def test_plots_of_no_score_are_refused(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path / "one", [cell("no_pretraining", 10, 0, None)])
+    with pytest.raises(InputError, match="--plots: found no score yet"):
+        main([str(folder), "--plots", str(tmp_path / "p.svg")])
 
 
 def test_a_missing_cell_is_a_dash_with_its_reason(tmp_path: Path) -> None:

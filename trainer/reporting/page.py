@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from configs.errors import InputError
 from trainer.metrics.error_breakdown import KINDS
 from trainer.reporting import plots
 from trainer.reporting.findings import findings_of, pretrained_alone, tally
@@ -27,11 +27,12 @@ from trainer.reporting.provenance import (
     versions_of,
     written_at,
 )
-from trainer.reporting.scores import Grid, conditions_of, name_of
-from trainer.reporting.tables import notes_of, paper_text
+from trainer.reporting.scores import Grid, conditions_of
+from trainer.reporting.tables import notes_of
+from trainer.reporting.templates import duration, make_environment
 from trainer.runs.provenance import find_versions
 
-_TEMPLATE, _SCRIPT = "page.html", "page_script.html"
+_TEMPLATE, _SCRIPT, _PLOTS = "page.html", "page_script.html", "plots.svg"
 _ERRORS = {
     "duplicate": "a second box on an object",
     "confused": "of another class",
@@ -70,7 +71,7 @@ def page_of(results: Results, grids: Sequence[Grid], home: Path, num_draws: int)
     looks = looks_of(results, home, num_draws)
     composites, sheets = _pictures(results, looks)
     findings = [finding for grid in grids for finding in findings_of(grid)]
-    environment = _environment()
+    environment = make_environment()
     script = environment.get_template(_SCRIPT).render()
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(_TEMPLATE).render(
@@ -85,7 +86,7 @@ def page_of(results: Results, grids: Sequence[Grid], home: Path, num_draws: int)
         metrics=[*dict.fromkeys(grid.metric for grid in grids)],
         notes={grid.title: notes_of(grid) for grid in grids if grid.metric == "AP50"},
         other_paper=_other_paper(results, grids),
-        plots=[plot for grid in grids if (plot := plots.amounts_plot(grid)) is not None],
+        plots=amounts_plots(grids),
         curves=_curves(looks),
         looks=looks,
         errors=[look for look in looks if look.report is not None],
@@ -109,6 +110,22 @@ def page_of(results: Results, grids: Sequence[Grid], home: Path, num_draws: int)
         is_one=len(grids) == len({grid.metric for grid in grids}),
         drawing=plots,
     )
+
+
+def plots_of(grids: Sequence[Grid]) -> str:
+    """The page's plots of scores over photos alone: an SVG, light or dark as its reader's screen is.
+
+    Raises InputError where there is nothing to plot.
+    """
+    found = amounts_plots(grids)
+    if not found:
+        raise InputError("--plots: found no score yet, wanted one to draw")
+    return make_environment().get_template(_PLOTS).render(plots=found, drawing=plots)
+
+
+def amounts_plots(grids: Sequence[Grid]) -> list[plots.Plot]:
+    """Of the grids that have enough for one."""
+    return [plot for grid in grids if (plot := plots.amounts_plot(grid)) is not None]
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -216,32 +233,3 @@ def _other_paper(results: Results, grids: Sequence[Grid]) -> list[Any]:
         if amount in grid.amounts
     }
     return [value for value in results.paper if id(value) not in shown]
-
-
-def duration(seconds: float) -> str:
-    """``120 h``, ``2 h 05 min``, ``3 min 20 s``, ``12 s``."""
-    whole = round(seconds)
-    if whole >= 360_000:
-        return f"{whole / 3600:,.0f} h"
-    if whole >= 3600:
-        return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("trainer", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "duration": duration,
-        "condition": name_of,
-        "paper": paper_text,
-        "count": lambda number: f"{number:,.0f}",
-        "points": lambda share: "–" if share is None else f"{100 * share:.1f}",
-        "slug": lambda text: text.replace(" ", "-"),
-    }
-    return environment
