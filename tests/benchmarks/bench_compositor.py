@@ -40,7 +40,8 @@ from trainer.compositing.render import paint_background, render_scene
 from trainer.compositing.resampling import weigh
 from trainer.imaging.images import resize_antialiased
 from trainer.sample import collate
-from trainer.streaming.stream import CropCollection, StreamConfig, SyntheticStream
+from trainer.streaming.crop_pool import CropCollection, StreamConfig
+from trainer.streaming.stream import SyntheticStream
 
 PASSES, BATCH, OVERSAMPLING = 7, 16, 4
 PLAIN = {"contrast_min": 1, "contrast_max": 1, "blur_prob": 0, "noise_prob": 0, "gain_min": 1, "gain_max": 1}

@@ -23,9 +23,10 @@ from trainer.compositing.render_gpu import BatchComposer
 from trainer.compositing.scene_artefacts import Blur, Noise, Rescale
 from trainer.sample import Batch, Sample
 from trainer.streaming.augment import AugmentConfig
+from trainer.streaming.crop_pool import CropCollection
 from trainer.streaming.device_loader import DeviceBatches
 from trainer.streaming.loader import batches
-from trainer.streaming.stream import CropCollection, SceneParts, SyntheticStream
+from trainer.streaming.stream import SceneParts, SyntheticStream
 
 LABELS = {"bird": 1, "car": 2}
 PLAIN = {"contrast_min": 1, "contrast_max": 1, "blur_prob": 0, "noise_prob": 0, "gain_min": 1, "gain_max": 1}

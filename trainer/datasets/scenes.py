@@ -15,8 +15,9 @@ from trainer.boxed_data.annotations import check_class, check_split
 from trainer.compositing.config import CompositorConfig
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.sample import Sample
+from trainer.streaming.crop_pool import CropCollection
 from trainer.streaming.sets import open_set
-from trainer.streaming.stream import CropCollection, SyntheticStream
+from trainer.streaming.stream import SyntheticStream
 
 _SPLITS = ("train", "test")
 

@@ -20,13 +20,9 @@ from trainer.dataset import BoxedImage
 from trainer.imaging.images import read_boxed_image
 from trainer.sample import Sample, UInt8Array
 from trainer.streaming.augment import NO_CHANGE, AugmentConfig, augment_sample, fit_sample
-from trainer.streaming.crop_pool import Collection as Collection
-from trainer.streaming.crop_pool import CropCollection as CropCollection
-from trainer.streaming.crop_pool import RecordPool
-from trainer.streaming.crop_pool import StreamConfig as StreamConfig
+from trainer.streaming.crop_pool import Collection, RecordPool, StreamConfig
 from trainer.streaming.decoded import DecodedCache
-from trainer.streaming.loader import Stream as Stream
-from trainer.streaming.loader import batches as batches
+from trainer.streaming.loader import Stream
 
 # Each draw has numbers of its own, so that equal indices of two streams or pools are not alike.
 _ENDLESS = 1 << 62
