@@ -37,6 +37,7 @@ _ANY = "quality.max_border_frac=1 quality.min_main_share=0 quality.min_side_px=1
 _LOOSE = (
     f"--crops 1 --ray off quality.min_area_frac=0 quality.max_area_frac=1 quality.min_confidence=0 {_ANY}"
 )
+_LOW = "quality.min_area_frac=0 quality.min_side_px=1"
 _TINY_GAN = "width=4 num_latent=8 discriminator_width=4 loop.steps=1 loop.checkpoint_every=1 samples=100"
 _TINY_REDO = (
     "image_size=32 batch_size=2 networks.latent_size=3 networks.mask_features=8 networks.mask_res_blocks=1"
@@ -77,6 +78,7 @@ ROWS = [
     Row("factory.build --class birds --crops 100000000 ", _PROBE),
     Row("factory.build --class birds source.weights", _LOOSE, (_REDO, _GAN), home="new-trained"),
     Row("factory.build --class birds-photos", "--ray off quality.min_confidence=0", home="new-photos"),
+    Row("factory.build --class cars-photos", f"--ray off quality.min_confidence=0 {_LOW}", home="new-photos"),
     Row(_OWN, "--ray off", home="own"),
     Row("factory.set_page"),
     Row("factory.sets", "", (_MERGE,)),
@@ -103,6 +105,8 @@ ROWS = [
     Row("trainer.preview my-run.yaml", f"--count 2 {_SMALL}", (_OWN,), home="own"),
     Row("trainer.preview", f"--count 2 {_SMALL}"),
     Row("trainer.report", "--draws 5", (_TRAIN,)),
+    Row("trainer.report runs/birds-small", ends="found neither", why="an experiment's hours"),
+    Row("trainer.report runs/cars-small", ends="found neither", why="an experiment's hours"),
     Row("trainer.report runs/my-run", "--draws 5", (_OWN_RUN,), home="own"),
     Row("trainer.run", f"{_RUN} dataset.count=2"),
     Row("trainer.run faces", ends="faces: no manifest", why="crops of faces"),
