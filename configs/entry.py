@@ -46,6 +46,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}: see {self.prog} --help\n")
 
 
+def names_in(text: str) -> list[str]:
+    """The names of an argument such as ``A,B``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def find_version() -> str:
     """Of the installed package, ``0 (not installed)`` where it runs from a checkout alone."""
     try:

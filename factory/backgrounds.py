@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from configs.entry import Parser, run
+from configs.entry import Parser, names_in, run
 from configs.errors import InputError
 from factory.ledger import Ledger
 from factory.output_set import claim_set, describe_drops, drops_of
@@ -64,7 +64,7 @@ class _Batch:
 def main(argv: list[str]) -> int:
     """Parse, build, print what was kept and dropped."""
     args = _parse(argv)
-    exclude = tuple(sorted({name.strip() for name in args.exclude.split(",")} - {""}))
+    exclude = tuple(sorted({*names_in(args.exclude)}))
     settings = BackgroundSettings(args.kind, exclude, args.max_side, args.min_side, args.shard_size)
     print(build(settings, args.root, args.annotations, args.out))
     return 0

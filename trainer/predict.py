@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from configs.entry import Parser, run
+from configs.entry import Parser, names_in, run
 from configs.errors import InputError
 from configs.home import find_home
 from configs.kinds import did_you_mean
@@ -149,7 +149,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _formats(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = names_in(text)
     for name in names:
         if name not in FORMATS:
             raise argparse.ArgumentTypeError(did_you_mean(name, FORMATS))

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from configs.entry import names_in
 from configs.errors import InputError
 from configs.kinds import config_class, kinds_in
 from configs.load import apply_overrides, validated
@@ -41,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(kinds_in(KINDS)))
     parser.add_argument("root", metavar="ROOT", type=Path, help="the data set's folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the kind")
-    parser.add_argument("--classes", type=_names, metavar="A,B", help="[all that the data set names]")
-    parser.add_argument("--splits", type=_names, metavar="A,B", help="[all]")
+    parser.add_argument("--classes", type=names_in, metavar="A,B", help="[all that the data set names]")
+    parser.add_argument("--splits", type=names_in, metavar="A,B", help="[all]")
     parser.add_argument("--photos", action="store_true", help="also decode every photo")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="photos with their boxes")
     parser.add_argument("--count", type=int, default=12, help="of photos of each split on the sheet [12]")
@@ -197,7 +198,3 @@ def _drawn(image: BoxedImage, classes: Sequence[str]) -> UInt8Array:
     width, height = (max(1, round(side * scale)) for side in (image.width, image.height))
     scaled = make_target(target.boxes * scale, target.labels, target.ignore)
     return draw_detections(resize_antialiased(pixels, width, height), target=scaled)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

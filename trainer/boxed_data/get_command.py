@@ -18,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from configs.entry import names_in
 from configs.errors import InputError
 from trainer.boxed_data.fetching import State, fetch, locked, state_of, wanted_archives
 from trainer.boxed_data.sources import SOURCES, Archive, Source, find_source
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of the command."""
     parser.add_argument("kind", metavar="KIND", help=", ".join(sorted([*SOURCES, "voc"])))
     parser.add_argument("--out", type=Path, metavar="DIR", help="[data/KIND, of VOC data/vocYEAR]")
-    parser.add_argument("--splits", type=_names, default=[], metavar="A,B", help="of coco, voc, wider [all]")
+    parser.add_argument(
+        "--splits", type=names_in, default=[], metavar="A,B", help="of coco, voc, wider [all]"
+    )
     parser.add_argument("--year", help="of VOC, 2007 to 2012 [2007]")
     parser.add_argument(
         "--mirror", default="", metavar="URL", help="of a folder to take the files from instead"
@@ -156,7 +159,3 @@ def _print_what_to_fetch(lacking: list[Archive], source: Source, root: Path) -> 
     for archive in lacking:
         algorithm, _, digest = archive.checksum.partition(":")
         print(f"  {archive.name:{width}}  {algorithm} {digest} ({archive.told_by})")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from configs.entry import names_in
 from configs.errors import InputError
 from configs.home import locate
 from configs.kinds import config_class, did_you_mean, kinds_in
@@ -25,7 +26,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("KIND", "checkpoint=FILE"),
         help=f"others' weights instead of a training's: {', '.join(kinds_in(_KINDS))}, and its settings",
     )
-    parser.add_argument("--names", type=_names, metavar="A,B", help="the classes of that detector [object]")
+    parser.add_argument("--names", type=names_in, metavar="A,B", help="the classes of that detector [object]")
     parser.add_argument(
         "--size",
         type=_size,
@@ -80,7 +81,3 @@ def _size(text: str) -> Size:
         return size_of(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"found {text}, wanted native, square or a number of px") from None
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
