@@ -1,5 +1,6 @@
 """Small sets and photos made in code: red discs to find on grey noise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -69,3 +70,16 @@ def voc_discs(tmp_path_factory) -> Path:
     for split, part in (("train", names[:12]), ("test", names[12:])):
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(part) + "\n")
     return root
+
+
+@pytest.fixture
+def write_run(sets, voc_discs, tmp_path) -> Callable[[str, str], Path]:
+    """``write_run("tiny", "seeds: [0]")`` is tiny.yaml: the discs and their photos, with these settings."""
+    head = f"crops: [{sets[0]}]\nbackgrounds: {sets[1]}\ndataset: {{kind: voc, root: {voc_discs}}}\n"
+
+    def write(name: str, settings: str) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(head + settings)
+        return path
+
+    return write

@@ -1,6 +1,7 @@
 """Coverage, fitted anchors, and the command that shows both."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -145,17 +146,8 @@ def test_a_picture_shows_a_dot_for_each_box_and_a_frame_for_each_anchor() -> Non
 
 
 @pytest.fixture
-def config(sets: tuple[Path, Path], voc_discs: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "discs.yaml"
-    path.write_text(
-        f"""
-crops: [{sets[0]}]
-backgrounds: {sets[1]}
-dataset: {{kind: voc, root: {voc_discs}}}
-detector: {{kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 96}}
-"""
-    )
-    return path
+def config(write_run: Callable[[str, str], Path]) -> Path:
+    return write_run("discs", "detector: {kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 96}")
 
 
 def test_the_command_reports_fits_and_draws(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,20 +148,17 @@ def test_a_users_error_on_one_worker_ends_all_and_is_not_tried_again(tmp_path) -
 
 
 @pytest.fixture
-def arguments(sets, voc_discs, tmp_path) -> list[str]:
-    config = tmp_path / "tiny.yaml"
-    config.write_text(
-        f"""
-crops: [{sets[0]}]
-backgrounds: {sets[1]}
-dataset: {{kind: voc, root: {voc_discs}}}
-detector: {{kind: ssd, weights: none, image_size: 96}}
+def arguments(write_run) -> list[str]:
+    config = write_run(
+        "tiny",
+        """\
+detector: {kind: ssd, weights: none, image_size: 96}
 phases: [pretrain]
-pretrain: {{steps: 3, batch_size: 4, log_every: 1, validate_every: 2, validate_on: synthetic, keep: best}}
-validation_scenes: {{count: 3}}
+pretrain: {steps: 3, batch_size: 4, log_every: 1, validate_every: 2, validate_on: synthetic, keep: best}
+validation_scenes: {count: 3}
 seeds: [0]
 threads: 1
-"""
+""",
     )
     return [str(config)]
 

@@ -14,17 +14,8 @@ from trainer.runs.open_scenes import open_scenes
 
 
 @pytest.fixture
-def config(sets, voc_discs, tmp_path) -> Path:
-    path = tmp_path / "discs.yaml"
-    path.write_text(
-        f"""
-crops: [{sets[0]}]
-backgrounds: {sets[1]}
-dataset: {{kind: voc, root: {voc_discs}}}
-detector: {{kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 96}}
-"""
-    )
-    return path
+def config(write_run) -> Path:
+    return write_run("discs", "detector: {kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 96}")
 
 
 def sheet(config: Path, *arguments: str) -> np.ndarray:

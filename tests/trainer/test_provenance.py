@@ -27,20 +27,17 @@ def origin() -> Origin:
 
 
 @pytest.fixture
-def arguments(sets, voc_discs, tmp_path) -> list[str]:
+def arguments(write_run, tmp_path) -> list[str]:
     """A run of one training of a single step."""
-    config = tmp_path / "tiny.yaml"
-    config.write_text(
-        f"""
-crops: [{sets[0]}]
-backgrounds: {sets[1]}
-dataset: {{kind: voc, root: {voc_discs}}}
-detector: {{kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 64}}
+    config = write_run(
+        "tiny",
+        """\
+detector: {kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 64}
 phases: [scratch]
-training: {{steps: 1, batch_size: 1}}
+training: {steps: 1, batch_size: 1}
 num_real: [1]
 seeds: [3]
-"""
+""",
     )
     return [str(config), "--out", str(tmp_path / "run")]
 

@@ -15,21 +15,18 @@ from trainer.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture
-def arguments(sets, voc_discs, tmp_path) -> list[str]:
+def arguments(write_run, tmp_path) -> list[str]:
     """A run of seconds: tiny detector, 2 seeds, 2 amounts, all four phases."""
-    config = tmp_path / "tiny.yaml"
-    config.write_text(
-        f"""
-crops: [{sets[0]}]
-backgrounds: {sets[1]}
-dataset: {{kind: voc, root: {voc_discs}}}
-detector: {{kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 96}}
+    config = write_run(
+        "tiny",
+        """\
+detector: {kind: ssd, backbone: mobilenet_v2, weights: none, image_size: 96}
 phases: [scratch, pretrain, finetune, mixed]
-pretrain: {{steps: 3, batch_size: 2}}
-training: {{steps: 2, batch_size: 2}}
+pretrain: {steps: 3, batch_size: 2}
+training: {steps: 2, batch_size: 2}
 num_real: [2, 4]
 seeds: [0, 1]
-"""
+""",
     )
     return [str(config), "--out", str(tmp_path / "run")]
 
