@@ -16,6 +16,7 @@ from configs.errors import InputError
 from configs.home import find_home, locate
 from configs.kinds import config_class, did_you_mean, kinds_in
 from configs.load import apply_overrides, read_yaml, validated
+from configs.text_file import write_text
 from trainer.dataset import BoxedImage, DatasetConfig
 from trainer.evaluation.detection import Size
 from trainer.evaluation.detections_file import read_detections, write_detections
@@ -28,7 +29,6 @@ from trainer.runs.config import RunConfig, cells_of
 from trainer.runs.given_detector import add_detector_arguments, check_folder, open_given
 from trainer.runs.trained import Trained
 from trainer.sample import Detections
-from trainer.training.checkpoint import write_text
 
 _KINDS = "trainer.datasets"
 _FOUND = "detections.npz"

@@ -15,6 +15,7 @@ from configs.errors import InputError
 from configs.home import find_home, packaged_names
 from configs.load import to_yaml
 from configs.log_file import keep_log
+from configs.text_file import write_text
 from shards.errors import ShardError
 from trainer.evaluation.official_scores import shown_metrics
 from trainer.experiments.config import ExperimentConfig, PlannedRun, load_experiment, plan_runs
@@ -24,7 +25,6 @@ from trainer.experiments.schedule import Machine, Schedule, alone
 from trainer.experiments.sharing import Plan, link_shared, share
 from trainer.runs.folder import Run
 from trainer.runs.provenance import keep_origin, origin_of
-from trainer.training.checkpoint import write_text
 
 _EXAMPLES = """examples:
   python -m trainer.experiment birds-small --dry-run

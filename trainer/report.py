@@ -6,13 +6,13 @@ from pathlib import Path
 from configs.entry import Parser, run
 from configs.errors import InputError
 from configs.home import find_home, locate
+from configs.text_file import write_text
 from shards.errors import ShardError
 from trainer.evaluation.official_scores import shown_metrics
 from trainer.reporting.folder import read_folder
 from trainer.reporting.page import page_of, plots_of
 from trainer.reporting.scores import grids_of
 from trainer.reporting.tables import latex, markdown
-from trainer.training.checkpoint import write_text
 
 _EXAMPLES = """examples:
   python -m trainer.report runs/birds-small

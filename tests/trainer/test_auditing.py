@@ -221,6 +221,12 @@ def test_a_new_split_of_cub_is_a_file_that_its_reader_takes(voc: Path, tmp_path:
     assert [image.key for image in config.read("train", ["bird"], tmp_path)] == ["a/1", "a/2"]
 
 
+def test_the_new_splits_folder_is_made(voc: Path) -> None:
+    clean = voc.parent / "new" / "clean.txt"
+    assert run_audit(voc, "--write-split", clean, home=voc.parent) == 1
+    assert clean.read_text() == "t0\nt1\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

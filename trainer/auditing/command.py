@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from configs.errors import InputError
 from configs.home import locate
-from shards.records import CropRecord
+from configs.text_file import write_text
+from shards.records import CropRecord, Record
 from trainer.auditing.near_duplicates import (
     THRESHOLD,
     Comparison,
@@ -64,14 +65,13 @@ def audit(args: argparse.Namespace, home: Path) -> int:
         pairs.append(pair)
     found = {copy.photo for pair in pairs if pair.second is test for copy in pair.found.copies}
     leaking = [image.key for number, image in enumerate(data.test) if number in found]
-    out.mkdir(parents=True, exist_ok=True)
     content = {"run": config.name, "threshold": args.threshold, "leaking": leaking}
     facts = json.dumps({**content, "comparisons": [pair.facts() for pair in pairs]}, indent=1)
-    (out / "leaks.json").write_text(facts + "\n")
+    write_text(out / "leaks.json", facts + "\n")
     draw_pairs(out / "leaks.png", [(pair.line(), pair.shown()) for pair in pairs])
     print(f"every pair: {out / 'leaks.json'}; the most alike: {out / 'leaks.png'}")
     if args.write_split:
-        args.write_split.write_text(split_without(config, data.test, set(leaking), home))
+        write_text(args.write_split, split_without(config, data.test, set(leaking), home))
         print(f"{args.write_split}: {test.count - len(leaking)} of {test.count} photos of the test split")
     print(_verdict(leaking, test.count))
     return int(bool(leaking))
@@ -156,14 +156,16 @@ class _Records:
         self.name, self.count, self._sets = name, len(sets), sets
 
     def key(self, number: int) -> str:
-        place, index = self._sets.place_of(number)
-        record = self._sets.sets[place][index]
+        record = self._record(number)
         file = record.origin.get("file")
         return f"{record.key} {file}" if file else record.key
 
     def picture(self, number: int) -> UInt8Array:
+        return self._record(number).image
+
+    def _record(self, number: int) -> Record:
         place, index = self._sets.place_of(number)
-        return self._sets.sets[place][index].image
+        return self._sets.sets[place][index]
 
     def prints(self) -> Iterator[Print | None]:
         for record in (record for each in self._sets.sets for record in each.stream()):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from configs.errors import InputError
+from configs.text_file import write_text
 from trainer.boxed_data.download import Report, Version, digests, discard, download
 from trainer.boxed_data.sources import Archive, Source
 from trainer.boxed_data.unpacking import is_archive, unpack
@@ -161,14 +162,8 @@ def _unpack(archive: Archive, path: Path, root: Path, say: Callable[[str], None]
 
 def _write_receipt(archive: Archive, root: Path, receipt: Receipt, files: dict[str, int]) -> None:
     lines = "".join(f"{size} {name}\n" for name, size in files.items())
-    _write(root / _FOLDER / f"{archive.name}.files", lines)
-    _write(_receipt(archive, root), f"{json.dumps(asdict(receipt), indent=1)}\n")
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f"{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_text(root / _FOLDER / f"{archive.name}.files", lines)
+    write_text(_receipt(archive, root), f"{json.dumps(asdict(receipt), indent=1)}\n")
 
 
 def _read_files(archive: Archive, root: Path) -> dict[str, int]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from configs.text_file import write_text
 from trainer.experiments.config import ExperimentConfig, PlannedRun
 from trainer.experiments.sharing import Plan, Training
 from trainer.runs.config import RunConfig
 from trainer.runs.provenance import read_origins
-from trainer.training.checkpoint import write_text
 
 _PAPER = Path(__file__).with_name("paper_tables.csv")
 _ALL_OF_WIDER = 12880  # photos of its training split

@@ -26,13 +26,13 @@ import numpy as np
 import simplejpeg
 
 from configs.errors import InputError
+from configs.text_file import write_text
 from trainer.compositing.plan import ScenePlan
 from trainer.exported import Entry, ExportConfig, ExportedScene
 from trainer.exporting.journal import Journal, Record, open_journal, write_pieces, write_whole
 from trainer.runs.config import RunConfig
 from trainer.runs.open_scenes import Scenes, open_scenes
 from trainer.sample import Target, UInt8Array
-from trainer.training.checkpoint import write_text
 
 _PER_TASK = 8  # scenes that a worker makes at a time
 _AHEAD = 4  # tasks a worker may be ahead of the journal

@@ -13,6 +13,7 @@ from configs.errors import InputError
 from configs.kinds import did_you_mean
 from configs.load import read_yaml, to_yaml, validated
 from configs.log_file import LOG_NAME
+from configs.text_file import write_text
 from trainer.cluster.workers import Workers
 from trainer.compositing.render_gpu import BatchComposer
 from trainer.dataset import BoxedImage
@@ -36,7 +37,7 @@ from trainer.runs.summary import detection_sheet, photo_sheet, scene_sheet, scor
 from trainer.runs.trained import TrainedAs, open_trained
 from trainer.streaming.device_loader import DeviceBatches
 from trainer.streaming.loader import batches
-from trainer.training.checkpoint import load_checkpoint, weights_of, write_text
+from trainer.training.checkpoint import load_checkpoint, weights_of
 from trainer.training.config import TrainingConfig
 from trainer.training.loop import LoadBatches, Validate, train
 from trainer.training.optimisation import check_names

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict
 from configs.entry import find_version
 from configs.errors import InputError
 from configs.load import validated
+from configs.text_file import write_text
 from shards.manifest import Kind
 from trainer.runs.config import RunConfig
 from trainer.streaming.sets import open_set
-from trainer.training.checkpoint import write_text
 
 PROVENANCE_NAME = "provenance.json"
 

@@ -18,13 +18,13 @@ from pydantic import Field
 from configs.errors import InputError
 from configs.home import locate
 from configs.kinds import StrictModel
+from configs.text_file import write_text
 from trainer.anchoring.boxes import pairwise_iou
 from trainer.dataset import BoxedImage
 from trainer.detector import Detector
 from trainer.imaging.images import read_image, resize_antialiased
 from trainer.runs.trained import Trained
 from trainer.sample import Detections, FloatArray, UInt8Array, make_target
-from trainer.training.checkpoint import write_text
 
 PSEUDO_LABELS_NAME = "pseudo_labels.json"
 

@@ -69,11 +69,3 @@ def weights_of(state: State) -> dict[str, Tensor]:
     """The weights that a checkpoint's training would hand on: the moving average where there is one."""
     weights: dict[str, Tensor] = state["ema"] if "ema" in state else state["model"]
     return weights
-
-
-def write_text(path: Path, text: str) -> None:
-    """A small text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

@@ -11,10 +11,11 @@ from typing import Protocol
 import torch
 
 from configs.errors import InputError
+from configs.text_file import write_text
 from trainer.detector import Detector
 from trainer.sample import Batch
 from trainer.streaming.loader import Stream, batches
-from trainer.training.checkpoint import Checkpoints, State, load_checkpoint, weights_of, write_text
+from trainer.training.checkpoint import Checkpoints, State, load_checkpoint, weights_of
 from trainer.training.config import TrainingConfig
 from trainer.training.learner import Learner
 from trainer.training.optimisation import rate_at
