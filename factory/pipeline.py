@@ -25,7 +25,7 @@ PATIENCE = 1024  # slots looked at before a gate that keeps less than one in a h
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard to make. limit: crops to keep at most (None: all that its slots give)."""
+    """One shard to make. limit: crops to keep at most, from 1 (None: all that its slots give)."""
 
     index: int
     limit: int | None
@@ -69,13 +69,13 @@ class CropLine:
         bits = self.recipe.quality.duplicate_bits
         duplicates = None if bits is None else DuplicateGate(bits)
         for item in self._segmented(task.index):
-            if task.limit is not None and tally.kept >= task.limit:
-                break
             tally.seen += 1
             record = self._taken(item, task.index, tally, duplicates)
             if record is not None:
                 tally.kept += 1
                 yield record
+            if tally.kept == task.limit:  # before the next batch is made, of which none would be taken
+                break
             self._check_patience(tally)
 
     def _segmented(self, index: int) -> Iterator[Unreadable | tuple[ObjectImage, Segmentation]]:
