@@ -230,7 +230,8 @@ def test_spaces_equals_signs_and_bytes_that_are_no_text_are_names_like_others(wo
 
 def test_a_home_that_points_to_nothing_is_named(world, tell, monkeypatch) -> None:
     monkeypatch.setenv("CROP_FOUNDRY_HOME", "/nowhere")
-    said = "error: /nowhere/data/crops/birds: no manifest.json: not a crop or background set\n"
+    maker = "python -m factory.build --class birds makes it"
+    said = f"error: crops: /nowhere/data/crops/birds is not there: {maker}\n"
     assert tell("trainer.run birds") == (2, said)
 
 

@@ -15,7 +15,7 @@ from pydantic import (
 
 from configs.embedded import embedded
 from configs.errors import InputError
-from configs.home import locate
+from configs.home import locate, packaged_names
 from configs.kinds import StrictModel
 from shards.manifest import Kind
 from shards.reader import ShardSet
@@ -60,15 +60,29 @@ OneOrMoreSets = Annotated[SetList, BeforeValidator(_listed), PlainSerializer(_pl
 def open_set(place: str, kind: Kind, home: Path) -> ShardSet:
     """The set at a URL, an existing folder, that folder under home, or an embedded one (``embedded/NAME``).
 
-    Raises InputError, ShardError.
+    Raises InputError, which says how to make the set when there is no such folder, ShardError.
     """
     if place.startswith("embedded/"):
         place = str(embedded(place.removeprefix("embedded/")))
-    found = ShardSet.open(place if "://" in place else locate(Path(place), home))
+    if "://" not in place:
+        folder = locate(Path(place), home)
+        if not folder.exists():
+            raise InputError(f"{kind}: {folder} is not there: {_maker(folder.name, kind)}")
+        place = str(folder)
+    found = ShardSet.open(place)
     if found.manifest.kind != kind or not len(found):
         held = f"{len(found)} {found.manifest.kind}"
         raise InputError(f"{kind}: {found.store.location} holds {held}, wanted a set of {kind}")
     return found
+
+
+def _maker(name: str, kind: Kind) -> str:
+    """What makes a set that is called so, as one would by default."""
+    if kind == "backgrounds":
+        return "python -m factory.backgrounds makes one of photos, embedded/backgrounds needs none"
+    if name in packaged_names("classes"):
+        return f"python -m factory.build --class {name} makes it"
+    return "python -m factory.build makes sets of crops"
 
 
 def open_sets(sets: Sequence[SetConfig], kind: Kind, home: Path) -> tuple[list[ShardSet], list[float] | None]:
