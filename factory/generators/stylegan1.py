@@ -25,6 +25,7 @@ from factory.generators.stylegan_layers import (
     number,
     sides_of,
 )
+from factory.instance_norm import instance_norm
 
 _FUSED_FROM_PX = 128  # from this side, upsampling and convolution are one transposed convolution
 _BLUR = (0.25, 0.5, 0.25)
@@ -68,7 +69,14 @@ class StyleGan1(nn.Module):
             network = cls(
                 mapping_widths(tensors), channels, image_channels, number(facts, "mapping_rate", 0.01)
             )
-        return loaded(network, tensors)
+        network = loaded(network, tensors)
+        network.synthesis.scale_kernels()
+        return network.to(memory_format=torch.channels_last)
+
+    def in_bfloat16(self) -> Self:
+        """This generator, its synthesis in bfloat16 from now on; its mapping to styles stays in float32."""
+        self.synthesis.to(torch.bfloat16)
+        return self
 
 
 class _Synthesis(nn.Module):
@@ -81,11 +89,18 @@ class _Synthesis(nn.Module):
             self.add_module(f"layer{2 * i + 1}", _Layer(after, after, side, w_dim, is_up=False))
             self.add_module(f"rgb{side}", _Rgb(after, image_channels))
 
+    def scale_kernels(self) -> None:
+        """Once, before the first image; the scales are those of `stylegan_layers`."""
+        for module in self.modules():
+            if isinstance(module, _Layer):
+                module.scale_kernel()
+
     def forward(self, styles: Tensor, image_px: int, noise: Sequence[Tensor] | None) -> Tensor:
+        styles = styles.to(self.const)
         x = self.const.expand(len(styles), -1, -1, -1)
         for n in range(2 * len(_sides_to(image_px))):
             x = self.get_submodule(f"layer{n}")(x, styles[:, n], None if noise is None else noise[n])
-        images: Tensor = self.get_submodule(f"rgb{image_px}")(x)
+        images: Tensor = self.get_submodule(f"rgb{image_px}")(x).float()
         return images
 
 
@@ -103,20 +118,25 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         x = x if self.weight is None else self._convolved(x, self.weight)
-        strength = self.noise_strength[:, None, None]
-        x = x + strength * (self.get_buffer("noise") if noise is None else noise)
+        noise = self.get_buffer("noise") if noise is None else noise.to(x)
+        x = torch.addcmul(x, self.noise_strength[:, None, None], noise)
         x = F.leaky_relu(x + self.bias[:, None, None], 0.2)
-        x = F.instance_norm(x, eps=1e-8)
-        scale, shift = self.style(style)[:, :, None, None].chunk(2, dim=1)
-        y: Tensor = x * (scale + 1) + shift
-        return y
+        scale, shift = self.style(style).chunk(2, dim=1)
+        return instance_norm(x, scale + 1, shift, eps=1e-8)
+
+    def scale_kernel(self) -> None:
+        """See `_Synthesis.scale_kernels`."""
+        if self.weight is None:
+            return
+        weight = self.weight * (SQRT2 / math.sqrt(self.weight[0].numel()))
+        weight = fused_kernel(weight) if self._is_up and self._is_fused else weight
+        self.weight = nn.Parameter(weight, requires_grad=False)
 
     def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
-        weight = weight * (SQRT2 / math.sqrt(weight[0].numel()))
         if not self._is_up:
             return F.conv2d(x, weight, padding=1)
         if self._is_fused:
-            x = F.conv_transpose2d(x, fused_kernel(weight), stride=2, padding=1)
+            x = F.conv_transpose2d(x, weight, stride=2, padding=1)
         else:
             x = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)
         blur = x.new_tensor(_BLUR)

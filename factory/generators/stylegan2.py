@@ -54,6 +54,13 @@ class StyleGan2(nn.Module):
         images: Tensor = self.synthesis(styles, image_px or self.image_px, noise)
         return images
 
+    def in_bfloat16(self) -> Self:
+        """This generator, its synthesis in bfloat16 from now on; its mapping to styles and the sum of its
+        images stay in float32.
+        """
+        self.synthesis.to(torch.bfloat16)
+        return self
+
     def noise_sides(self, image_px: int) -> list[int]:
         """One map at 4 px, two at each later resolution."""
         return [side for side in _sides_to(image_px) for _ in range(2)][1:]
@@ -70,7 +77,7 @@ class StyleGan2(nn.Module):
         clamp, rate = number(facts, "conv_clamp", math.inf), number(facts, "mapping_rate", 0.01)
         with torch.device("meta"):
             network = cls(mapping_widths(tensors), channels, image_channels, rate, clamp)
-        return loaded(network, tensors)
+        return loaded(network, tensors).to(memory_format=torch.channels_last)
 
 
 class _Synthesis(nn.Module):
@@ -81,7 +88,7 @@ class _Synthesis(nn.Module):
             self.add_module(f"b{4 * 2**i}", _Block(before, after, 4 * 2**i, w_dim, image_channels, clamp))
 
     def forward(self, styles: Tensor, image_px: int, noise: Sequence[Tensor] | None) -> Tensor:
-        sides = _sides_to(image_px)
+        sides, styles = _sides_to(image_px), styles.to(self.b4.const)
         maps = [None] * (2 * len(sides) - 1) if noise is None else noise
         x, images = self.b4(styles, maps)
         for i, side in enumerate(sides[1:]):
@@ -138,7 +145,8 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         x = modulated(x, self.weight, self.affine(style), is_up=x.shape[-1] < self._side)
-        x = x + self.noise_strength * (self.get_buffer("noise_const") if noise is None else noise)
+        noise = self.get_buffer("noise_const") if noise is None else noise.to(x)
+        x = x + self.noise_strength * noise
         x = F.leaky_relu(x + self.bias[:, None, None], 0.2) * SQRT2
         return x.clamp(-self._clamp, self._clamp)
 
@@ -156,7 +164,7 @@ class _Rgb(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         scales = self.affine(style) / math.sqrt(self.weight.shape[1])
         x = F.conv2d(x * scales[:, :, None, None], self.weight, self.bias)
-        return x.clamp(-self._clamp, self._clamp)
+        return x.clamp(-self._clamp, self._clamp).float()
 
 
 def modulated(x: Tensor, weight: Tensor, scales: Tensor, is_up: bool) -> Tensor:

@@ -39,7 +39,7 @@ class Dense(nn.Module):
         self._scale, self._rate = gain * rate / math.sqrt(num_in), rate
 
     def forward(self, x: Tensor) -> Tensor:  # (B, num_in) -> (B, num_out)
-        return F.linear(x, self.weight * self._scale, self.bias * self._rate)
+        return F.linear(x * self._scale, self.weight, self.bias * self._rate)
 
 
 class MappingNetwork(nn.Module):
@@ -132,10 +132,12 @@ def upsampled(x: Tensor, taps: Tensor, factor: int, pad: tuple[int, int]) -> Ten
 
 def filtered(x: Tensor, taps: Tensor, factor: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
     """``pad`` zeros before and after, filtered, every ``factor``-th pixel kept. taps: see `upsampled`."""
-    x = F.pad(x, (pad[0], pad[1], pad[0], pad[1])) if any(pad) else x
+    even = pad[0] if pad[0] == pad[1] >= 0 else 0  # which the convolution adds by itself
+    x = F.pad(x, (pad[0], pad[1], pad[0], pad[1])) if pad != (even, even) else x
     for kernel, axes in _kernels(taps.flip(tuple(range(taps.ndim)))):
         steps = (factor if axes[0] else 1, factor if axes[1] else 1)
-        x = F.conv2d(x, _each(kernel, x), stride=steps, groups=x.shape[1])
+        around = (even if axes[0] else 0, even if axes[1] else 0)
+        x = F.conv2d(x, _each(kernel, x), stride=steps, padding=around, groups=x.shape[1])
     return x
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from configs.errors import InputError
 from factory.generators.found import Found, read_content
+from factory.instance_norm import InstanceNorm
 from factory.weights import read_weights, state_dict_in
 
 WANTED = "ReDO's mask network (netEncM), 46 keys"
@@ -43,6 +44,14 @@ class _Stack(nn.Module):
         return y
 
 
+class _ReflectionPad(nn.ReflectionPad2d):
+    """Torch's, which autocast would do in float32 there and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x)
+
+
 class _ResBlock(nn.Module):
     """Two 3x3 convolutions around a skip, normalised after the sum."""
 
@@ -52,7 +61,7 @@ class _ResBlock(nn.Module):
             *_conv_norm_relu(num_features, num_features, 3, padding=1),
             nn.Conv2d(num_features, num_features, 3, padding=1),
         )
-        self.activationF = nn.Sequential(nn.InstanceNorm2d(num_features, affine=True), nn.ReLU())
+        self.activationF = nn.Sequential(InstanceNorm(num_features), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.activationF(x + self.blocs(x))
@@ -85,7 +94,7 @@ class MaskNetwork(nn.Module):
         self.temperature = temperature
         nf, quarter = num_features, image_size // 4
         stem = _Stack(
-            nn.ReflectionPad2d(3),
+            _ReflectionPad(3),
             *_conv_norm_relu(3, nf // 4, 7),
             *_conv_norm_relu(nf // 4, nf // 2, 3, stride=2, padding=1),
             *_conv_norm_relu(nf // 2, nf, 3, stride=2, padding=1),
@@ -105,13 +114,14 @@ class MaskNetwork(nn.Module):
             *_conv_norm_relu(width, width // 2, 3, padding=1),
             nn.Upsample(scale_factor=2, mode="nearest"),
             *_conv_norm_relu(width // 2, width // 4, 3, padding=1),
-            nn.ReflectionPad2d(3),
+            _ReflectionPad(3),
             nn.Conv2d(width // 4, 1 if num_masks == 2 else num_masks, 7),
         )
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, S, S) -> (B, num_masks, S, S)
         features = self.cnn(images)
-        features = torch.cat([features, *(pool(features) for pool in self.psp)], dim=1)
+        pooled = [pool(features) for pool in self.psp]  # of one channel, whose order of axes says nothing
+        features = torch.cat([features, *pooled], dim=1).contiguous(memory_format=_order_of(features))
         logits: Tensor = self.out(features) / self.temperature
         if self.sizes.num_masks == 2:
             mask = logits.sigmoid()
@@ -205,8 +215,13 @@ def _trained_at(content: Any, path: Path) -> tuple[int, float]:
     return size, float(temperature)
 
 
+def _order_of(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def _conv_norm_relu(
     before: int, after: int, kernel: int, stride: int = 1, padding: int = 0
 ) -> list[nn.Module]:
     conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
-    return [conv, nn.InstanceNorm2d(after, affine=True), nn.ReLU()]
+    return [conv, InstanceNorm(after), nn.ReLU()]

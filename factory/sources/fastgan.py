@@ -74,7 +74,8 @@ class FastganSource:
         precision: Literal["fp32", "bf16"] = "fp32",
         device: Device = None,
     ) -> None:
-        self._generator, self._device = generator.to(memory_format=torch.channels_last), device
+        self._generator = generator.fold_norms().to(memory_format=torch.channels_last)
+        self._device = device
         self._weights_sha256 = weights_sha256
         self._seed, self._batch_size, self._bf16 = seed, batch_size, precision == "bf16"
         side = generator.sizes.image_px

@@ -1,11 +1,13 @@
 """The factory against the official way: ``python tests/benchmarks/bench_factory.py [--crops N]``.
 
-Both turn the same latent vectors into the same kind of crops with the same networks (random weights), on one
-thread: generate, segment, judge, cut, encode, pack. The official way is that of the paper's code: one image
-at a time, gradients recorded. Ours is `factory.pipeline`, batched. Only the ratios inside one run mean much.
+Both turn latent vectors of the same kind into crops of at most 256 px with the same networks (random
+weights), on one thread: generate, segment, judge, cut, encode, pack. The official way is that of the paper's
+code: one image at a time, in float32, gradients of the mask network recorded. Ours is `factory.pipeline`,
+batched. Only the ratios inside one run mean much.
 
-Two sizes: the embedded one (64 px, a FastGAN and a mask network of 32 features), and the paper's mask
-network (128 px, 64 features) behind a 64 px DCGAN, whose own cost hardly counts there.
+Three sizes: the embedded one (64 px, a FastGAN and a mask network of 32 features); the paper's mask network
+(128 px, 64 features) behind a 64 px DCGAN, whose own cost hardly counts there; and the paper's faces, that
+mask network behind StyleGAN's 1024 px, which ours may also stop at 256 px, the most that a crop keeps.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +26,8 @@ from factory.generators.dcgan import DcganGenerator, DcganSizes, to_uint8
 from factory.generators.fastgan import FastganGenerator, FastganSizes, calibrate_norms
 from factory.generators.found import Found, write_found
 from factory.generators.rows import draw_latents
-from factory.pipeline import CropLine, ShardTally, ShardTask
+from factory.generators.stylegan1 import StyleGan1
+from factory.pipeline import BATCH, CropLine, ShardTally, ShardTask
 from factory.quality import judge
 from factory.recipe import Recipe
 from factory.redo.mask_network import MaskNetwork
@@ -38,12 +42,26 @@ LIMITS = {"min_area_frac": 0, "max_area_frac": 1, "min_side_px": 1, "min_main_sh
 QUALITY = {**LIMITS, "min_confidence": 0}
 
 
-def official(generator: nn.Module, latent: int, masks: MaskNetwork, recipe: Recipe, count: int) -> bytes:
+class Case(NamedTuple):
+    """title: of what both make. generate: latents (1, num_latent) to images (1, 3, S, S), the official way.
+    crops: to make that way, None: as many as ours. ours: what to call it, and the settings of our source.
+    """
+
+    title: str
+    kind: str
+    generate: Callable[[Tensor], Tensor]
+    num_latent: int
+    masks: MaskNetwork
+    crops: int | None
+    ours: dict[str, dict[str, object]]
+
+
+def official(case: Case, recipe: Recipe, count: int) -> bytes:
     """Crop after crop, gradients recorded."""
-    generator.eval()
+    masks = case.masks
     members: list[tuple[str, bytes]] = []
     for index in range(count):
-        image = to_uint8(generator(draw_latents(0, index, 1, latent)).detach())[0].numpy()
+        image = to_uint8(case.generate(draw_latents(0, index, 1, case.num_latent)).detach())[0].numpy()
         pixels = torch.from_numpy(squash(image, masks.image_size)).permute(2, 0, 1)[None].float() / 255
         soft: Tensor = masks(pixels)[0, 0]
         large = nn.functional.interpolate(soft[None, None], image.shape[:2], mode="bilinear")[0, 0]
@@ -86,46 +104,76 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crops", type=int, default=64)
+    parser.add_argument("--crops", type=int, default=2 * BATCH)
     count = parser.parse_args().crops
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    fastgan = FastganGenerator(FastganSizes())
-    calibrate_norms(fastgan, torch.Generator().manual_seed(0), batches=2)  # else all shrinks to denormals
-    dcgan = DcganGenerator(DcganSizes(100, 64, 3, 64))
     with TemporaryDirectory() as name:
         folder = Path(name)
-        write_found(Found("fastgan", {}, fastgan.state_dict()), folder / "fastgan.safetensors")
-        torch.save(dcgan.state_dict(), folder / "dcgan.pth")
-        rows = [
-            (
-                "64 px, embedded",
-                "fastgan",
-                "fastgan.safetensors",
-                fastgan,
-                128,
-                MaskNetwork(32, image_size=64),
-            ),
-            ("128 px masks, the paper's", "dcgan", "dcgan.pth", dcgan, 100, MaskNetwork(64, image_size=128)),
-        ]
-        for title, kind, file, generator, latent, masks in rows:
-            facts = {"image_size": masks.image_size, "temperature": 1.0, "object_channel": 0}
-            write_found(Found("redo-masks", facts, masks.state_dict()), folder / "masks.safetensors")
-            slow = None
-            for precision in ("fp32", "bf16"):
-                recipe = make_recipe(kind, folder / file, folder / "masks.safetensors", precision)
-                slow = slow or seconds(partial(official, generator, latent, masks, recipe, count)) / count
-                fast = seconds(partial(factory, CropLine(recipe, folder), count)) / count
-                speeds = f"{1 / fast:.0f} crops/s, one at a time in fp32 {1 / slow:.0f}"
-                print(f"{title}, {precision}: {speeds}: {slow / fast:.1f}x")
+        for case in (embedded(folder), papers_masks(folder), papers_faces(folder)):
+            run(case, folder, count)
 
 
-def make_recipe(kind: str, generator: Path, masks: Path, precision: str) -> Recipe:
-    source = {"kind": kind, "weights": generator} | ({"precision": precision} if kind == "fastgan" else {})
+def run(case: Case, folder: Path, count: int) -> None:
+    """Print a line for each of our ways."""
+    masks = case.masks
+    facts = {"image_size": masks.image_size, "temperature": 1.0, "object_channel": 0}
+    write_found(Found("redo-masks", facts, masks.state_dict()), folder / "masks.safetensors")
+    slow = None
+    for way, settings in case.ours.items():
+        precision = "fp32" if "fp32" in way else "bf16"
+        recipe = make_recipe(case.kind, settings, folder / "masks.safetensors", precision)
+        crops = case.crops or count
+        slow = slow or seconds(partial(official, case, recipe, crops)) / crops
+        fast = seconds(partial(factory, CropLine(recipe, folder), count)) / count
+        speeds = f"{1 / fast:.3g} crops/s, one at a time in fp32 {1 / slow:.3g}"
+        print(f"{case.title}, {way}: {speeds}: {slow / fast:.1f}x", flush=True)
+
+
+def embedded(folder: Path) -> Case:
+    """64 px throughout."""
+    generator = FastganGenerator(FastganSizes())
+    calibrate_norms(generator, torch.Generator().manual_seed(0), batches=2)  # else all shrinks to denormals
+    path = folder / "fastgan.safetensors"
+    write_found(Found("fastgan", {}, generator.state_dict()), path)
+    ours: dict[str, dict[str, object]] = {p: {"weights": path, "precision": p} for p in ("fp32", "bf16")}
+    return Case(
+        "64 px, embedded", "fastgan", generator.eval(), 128, MaskNetwork(32, image_size=64), None, ours
+    )
+
+
+def papers_masks(folder: Path) -> Case:
+    """Masks of 128 px."""
+    generator, path = DcganGenerator(DcganSizes(100, 64, 3, 64)), folder / "dcgan.pth"
+    torch.save(generator.state_dict(), path)
+    ours: dict[str, dict[str, object]] = {p: {"weights": path} for p in ("fp32", "bf16")}
+    masks = MaskNetwork(64, image_size=128)
+    return Case("128 px masks, the paper's", "dcgan", generator.eval(), 100, masks, None, ours)
+
+
+def papers_faces(folder: Path) -> Case:
+    """StyleGAN's images of 1024 px, masks of 128 px."""
+    channels = [min(8192 >> stage, 512) for stage in range(1, 10)]
+    shapes = StyleGan1([512] * 9, channels, 3, 0.01).state_dict()
+    tensors = {name: torch.randn(value.shape) for name, value in shapes.items()}
+    path = folder / "stylegan.safetensors"
+    write_found(Found("stylegan1", {"cutoff": 8, "image_channels": 3}, tensors), path)
+    generator = StyleGan1.from_tensors(tensors, {}).to(memory_format=torch.contiguous_format)
+    sides = {"1024 px in fp32": (1024, "fp32"), "1024 px": (1024, "bf16"), "stopped at 256 px": (256, "bf16")}
+    ours: dict[str, dict[str, object]] = {
+        way: {"weights": path, "image_px": side, "precision": precision, "batch_size": 1}
+        for way, (side, precision) in sides.items()
+    }
+    generate = partial(generator, psi=0.7, cutoff=8)
+    masks = MaskNetwork(64, image_size=128)
+    return Case("the paper's faces, StyleGAN of 1024 px", "stylegan", generate, 512, masks, 4, ours)
+
+
+def make_recipe(kind: str, source: dict[str, object], masks: Path, precision: str) -> Recipe:
     return Recipe.model_validate(
         {
             "label": "thing",
-            "source": source,
+            "source": {"kind": kind, **source},
             "segmenter": {"kind": "redo", "weights": masks, "object_channel": 0, "precision": precision},
             "quality": {**QUALITY, "duplicate_bits": None},
         }

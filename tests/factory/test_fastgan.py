@@ -56,6 +56,16 @@ def test_a_generator_is_rebuilt_from_its_weights_alone(image_px: int) -> None:
     assert torch.equal(images, again(latents))
 
 
+def test_folded_norms_leave_the_images_as_they_are() -> None:
+    generator = FastganGenerator(FastganSizes(8, 4, 64))
+    calibrate_norms(generator, torch.Generator().manual_seed(0), batches=2)
+    latents = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    wanted = generator(latents)
+    folded = generator.fold_norms()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded(latents), wanted, rtol=0, atol=1e-5)
+
+
 def test_the_gate_is_torchs_gated_linear_unit() -> None:
     x = torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(gated(x), nn.functional.glu(x, 1))

@@ -1,7 +1,8 @@
 """The three StyleGAN generators: their layers against formulas, their images against the authors' code."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from configs.errors import InputError
+from factory.generators.found import Found, write_found
 from factory.generators.stylegan1 import StyleGan1, fused_kernel
 from factory.generators.stylegan2 import FILTER, StyleGan2, modulated
 from factory.generators.stylegan3 import LAYOUT, StyleGan3, bands_of
 from factory.generators.stylegan_layers import MappingNetwork, filtered, upsampled
+from factory.sources.stylegan import StyleganConfig
 
 _FACTS3 = {"resolution": 32, "num_layers": 5, "num_critical": 2, "margin_size": 3, "conv_clamp": 4}
 _CHANNELS3 = (8, 7, 6, 5, 4, 3)
@@ -144,6 +148,13 @@ def test_the_fused_kernel_convolves_the_doubled_image_with_the_flipped_kernel() 
     torch.testing.assert_close(fused, F.conv2d(doubled, weight.flip(2, 3), padding=1))
 
 
+@pytest.mark.parametrize("make", [_stylegan1, _stylegan2])
+def test_bfloat16_moves_an_image_little(make: Callable[[], StyleGan1 | StyleGan2]) -> None:
+    exact, rounded = make()(_latents(), 0.7), make().in_bfloat16()(_latents(), 0.7)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert (rounded - exact).abs().mean() < 0.03 * exact.std()
+
+
 def test_truncation_moves_the_first_styles_towards_the_average() -> None:
     network = MappingNetwork([6, 8, 5])
     network.load_state_dict({name: torch.ones(shape) for name, shape in _shapes(network).items()})
@@ -249,3 +260,11 @@ def test_facts_that_do_not_fit_the_weights_are_refused() -> None:
         StyleGan3.from_tensors(state, {"resolution": 32})
     with pytest.raises(ValueError, match="resolution is None"):
         StyleGan3.from_tensors(state, {})
+
+
+def test_stylegan3_is_not_computed_in_bf16(tmp_path: Path) -> None:
+    path = tmp_path / "three.safetensors"
+    write_found(Found("stylegan3", _FACTS3, _filled(_shapes3(3, 1))), path)
+    config = StyleganConfig(weights=path, precision="bf16")
+    with pytest.raises(InputError, match=r"source\.precision: found bf16, wanted fp32: .* holds a StyleGAN3"):
+        config.open(0, home=tmp_path)

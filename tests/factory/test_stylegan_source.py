@@ -61,6 +61,12 @@ def test_a_slot_does_not_depend_on_the_slice(weights: Path, noise: str) -> None:
             np.testing.assert_array_equal(item.image, again.image)
 
 
+def test_bf16_gives_the_same_images_but_for_rounding(weights: Path) -> None:
+    exact, rounded = (_images(_open(weights, precision=name)).astype(int) for name in ("fp32", "bf16"))
+    assert 0 < abs(exact - rounded).mean() < 3
+    np.testing.assert_array_equal(rounded, _images(_open(weights, precision="bf16")))
+
+
 def test_slots_differ_by_index_and_seed(weights: Path) -> None:
     one, two = _open(weights).images(0, 2)
     (other,) = _open(weights, seed=1).images(0, 1)
