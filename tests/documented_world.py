@@ -24,7 +24,7 @@ _RECIPE = "label: mug\nsource: {kind: images, root: photos/mugs}\nsegmenter: {ki
 
 def make_home(folder: Path, *, with_sets: bool) -> None:
     """In a third of a second."""
-    for name in ("photos/birds", "photos/cars", "photos/mugs", "photos/new"):
+    for name in ("photos/birds", "photos/cars", "photos/faces", "photos/mugs", "photos/new"):
         _make_photos(folder / name, 12)
     for number, name in enumerate("ab"):
         cv2.imwrite(str(folder / "photos" / f"{name}.jpg"), picture(number, 96))
@@ -59,13 +59,13 @@ def _make_photos(folder: Path, count: int) -> None:
 
 
 def _make_coco(root: Path) -> None:
-    """Photos 0 and 1 hold nothing, photo 2 a bird; cars are a class of which none is seen."""
+    """Photos 0 and 1 hold nothing, photo 2 a bird; of people and cars none is seen."""
     root.mkdir()
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 96, "height": 96} for i in range(3)]
     for i in range(3):
         cv2.imwrite(str(root / f"{i}.jpg"), picture(i, 96))
     boxes = [{"id": 1, "image_id": 2, "category_id": 16, "bbox": [25, 25, 50, 50]}]
-    categories = [{"id": 16, "name": "bird"}, {"id": 3, "name": "car"}]
+    categories = [{"id": number, "name": name} for number, name in ((1, "person"), (3, "car"), (16, "bird"))]
     content = {"images": images, "categories": categories, "annotations": boxes}
     (root / "instances.json").write_text(json.dumps(content))
 

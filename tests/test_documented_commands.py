@@ -79,6 +79,9 @@ ROWS = [
     Row("factory.build --class birds source.weights", _LOOSE, (_REDO, _GAN), home="new-trained"),
     Row("factory.build --class birds-photos", "--ray off quality.min_confidence=0", home="new-photos"),
     Row("factory.build --class cars-photos", f"--ray off quality.min_confidence=0 {_LOW}", home="new-photos"),
+    Row(
+        "factory.build --class faces-photos", f"--ray off quality.min_confidence=0 {_LOW}", home="new-photos"
+    ),
     Row(_OWN, "--ray off", home="own"),
     Row("factory.set_page"),
     Row("factory.sets", "", (_MERGE,)),
@@ -107,6 +110,7 @@ ROWS = [
     Row("trainer.report", "--draws 5", (_TRAIN,)),
     Row("trainer.report runs/birds-small", ends="found neither", why="an experiment's hours"),
     Row("trainer.report runs/cars-small", ends="found neither", why="an experiment's hours"),
+    Row("trainer.report runs/faces-small", ends="found neither", why="an experiment's hours"),
     Row("trainer.report runs/my-run", "--draws 5", (_OWN_RUN,), home="own"),
     Row("trainer.run", f"{_RUN} dataset.count=2"),
     Row("trainer.run faces", ends="faces: no manifest", why="crops of faces"),

@@ -23,6 +23,12 @@ def test_sets_are_written_as_they_were_given(data) -> None:
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
+def test_a_set_alone_needs_no_list() -> None:
+    config = RunConfig.model_validate({"crops": "a", "backgrounds": {"place": "b", "weight": 2.0}})
+    assert config.crops == (SetConfig(place="a"),)
+    assert config.model_dump(mode="json") == {"crops": ["a"], "backgrounds": {"place": "b", "weight": 2.0}}
+
+
 def test_sets_open_with_their_weights(sets, tmp_path) -> None:
     places = [SetConfig(place=str(sets[0]), weight=weight) for weight in (1.0, 0.5)]
     found, weights = open_sets(places, "crops", tmp_path)

@@ -24,11 +24,11 @@ _NO_POINTS: Points = ((0.0, 0.0),) * NUM_LANDMARKS
 
 def find_root(root: Path, home: Path) -> Path:
     """A data set's folder, relative to the working directory, else to home. Raises InputError without one."""
-    tried = [root] if root.is_absolute() else [Path.cwd() / root, home / root]
+    tried = list(dict.fromkeys([Path.cwd() / root, home / root]))  # one, where the root is absolute
     for path in tried:
         if path.is_dir():
             return path
-    raise InputError(f"{root}: no such folder in {' or '.join(map(str, tried))}, wanted a data set")
+    raise InputError(f"{' or '.join(map(str, tried))}: no such folder, wanted a data set")
 
 
 def read_text(path: Path, what: str) -> str:

@@ -50,11 +50,11 @@ def _plain_when_alone(sets: Sequence[SetConfig]) -> Any:
     return plain[0] if len(plain) == 1 else plain
 
 
-SetList = Annotated[tuple[SetConfig, ...], Field(min_length=1)]
-"""A config field of several sets."""
+SetList = Annotated[tuple[SetConfig, ...], Field(min_length=1), BeforeValidator(_listed)]
+"""A config field of one set or several, written as a list."""
 
-OneOrMoreSets = Annotated[SetList, BeforeValidator(_listed), PlainSerializer(_plain_when_alone)]
-"""The same, where a single set needs no list around it."""
+OneOrMoreSets = Annotated[SetList, PlainSerializer(_plain_when_alone)]
+"""The same, of which a single set is written without a list around it."""
 
 
 def open_set(place: str, kind: Kind, home: Path) -> ShardSet:
