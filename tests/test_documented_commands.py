@@ -79,6 +79,7 @@ ROWS = [
     Row("factory.build --class birds source.weights", _LOOSE, (_REDO, _GAN), home="new-trained"),
     Row("factory.build --class birds-photos", "--ray off quality.min_confidence=0", home="new-photos"),
     Row("factory.build --class cars-photos", f"--ray off quality.min_confidence=0 {_LOW}", home="new-photos"),
+    Row("factory.build --class faces-stylegan", ends="pre-trained networks", why="others' weights"),
     Row(
         "factory.build --class faces-photos", f"--ray off quality.min_confidence=0 {_LOW}", home="new-photos"
     ),
@@ -113,7 +114,7 @@ ROWS = [
     Row("trainer.report runs/faces-small", ends="found neither", why="an experiment's hours"),
     Row("trainer.report runs/my-run", "--draws 5", (_OWN_RUN,), home="own"),
     Row("trainer.run", f"{_RUN} dataset.count=2"),
-    Row("trainer.run faces", ends="faces: no manifest", why="crops of faces"),
+    Row("trainer.run faces", ends="--class faces makes it", why="crops of faces"),
     Row("trainer.run my-run.yaml", f"{_RUN} num_real=[10]", (_OWN,), home="own"),
     Row("trainer.run birds 'phases", f"{_RUN} {_SELF}", ends="photos passed", why="a trained detector"),
     Row(_TRAIN, f"{_RUN} num_real=[50]"),

@@ -37,7 +37,8 @@ class StyleganConfig(SourceConfig):
     frame_rows_frac: share of the rows that are kept, the middle ones: 0.75 for the cars, whose 512x512 images
         have black bars. frame_zoom: then the centre is kept, 1 / frame_zoom of both sides.
     batch_size: images made at once; device: where. Part of what an image is: another may change its last bit.
-    precision: bf16 is 2 to 3x faster on processors that compute in it, slow on others; part of what an image
+        On a processor large images are quickest one by one.
+    precision: bf16 is 2 to 4x faster on processors that compute in it, slow on others; part of what an image
         is. Not for StyleGAN3.
     """
 
