@@ -169,17 +169,17 @@ class _Build:
         """Missing shards in order; ends when enough is kept."""
         index = 0
         while (limit := self._limit(index)) != 0:
-            if limit is None and self.crops is not None and self.ledger.kept_before(index) >= self.crops:
-                return
             if index not in self.ledger:
                 yield ShardTask(index, limit)
             index += 1
 
     def _limit(self, index: int) -> int | None:
-        """Crops that the shard keeps: None for a finite source's full shard, 0 past the end."""
+        """Crops that the shard keeps at most: None for what a finite source's slots give, 0 past the end."""
         slots = self.line.slots_of(index)
+        if slots == 0:
+            return 0
         if slots is not None:
-            return None if slots else 0
+            return None if self.crops is None else max(0, self.crops - self.ledger.kept_before(index))
         assert self.crops is not None
         size = self.job.recipe.shard_size
         return max(0, min(size, self.crops - index * size))

@@ -101,6 +101,15 @@ def test_crops_is_an_upper_limit_of_a_finite_source(recipe, tmp_path, capsys) ->
     assert "the source ended before 1000 crops" in capsys.readouterr().out
 
 
+def test_few_crops_of_a_finite_source_take_no_longer_than_they_need(recipe, tmp_path, capsys) -> None:
+    main([*recipe, "--out", str(tmp_path / "few"), "--ray", "off", "--crops", "3"])
+    manifest = find_manifest(open_store(tmp_path / "few"))
+    assert manifest is not None
+    (entry,) = manifest.shards
+    assert entry.records == 3 and entry.seen < 8
+    assert "(1 shards made)" in capsys.readouterr().out
+
+
 def test_another_recipe_is_refused_with_what_differs(recipe, tmp_path) -> None:
     out = tmp_path / "set"
     main([*recipe, "--out", str(out), "--ray", "off"])
