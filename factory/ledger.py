@@ -49,11 +49,11 @@ class Ledger:
         self._front = self._kept_before_front = 0
 
     def kept_before(self, index: int) -> int:
-        """Crops of the shards before ``index`` when all of those are entered, else 0."""
+        """Crops of the shards before ``index`` up to the first of them that is not entered; ask in order."""
         while self._front < index and self._front in self._lines:
             self._kept_before_front += entry_of(self._lines[self._front]).records
             self._front += 1
-        return self._kept_before_front if self._front == index else 0
+        return self._kept_before_front
 
     def commit(self, complete: bool) -> None:
         """Write the manifest. Raises ShardError when another writer took the set over."""

@@ -138,8 +138,11 @@ def code_of(text: str) -> str:
 
 
 def commands_of(text: str) -> list[str]:
-    """What follows ``python -m`` in blocks of code, without comments: module and arguments, spaced singly."""
-    steps = [step for line in code_of(text).splitlines() for step in line.split(" && ")]
+    """What follows ``python -m`` in blocks of code, without comments and what a program says of an error:
+    module and arguments, spaced singly.
+    """
+    lines = [line for line in code_of(text).splitlines() if not line.strip().startswith("error: ")]
+    steps = [step for line in lines for step in line.split(" && ")]
     calls = [step.partition(_CALL)[2] for step in steps if _CALL in step]
     return [shlex.join(shlex.split(call, comments=True)) for call in calls]
 

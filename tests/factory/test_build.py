@@ -110,6 +110,25 @@ def test_few_crops_of_a_finite_source_take_no_longer_than_they_need(recipe, tmp_
     assert "(1 shards made)" in capsys.readouterr().out
 
 
+def test_no_shard_is_begun_once_those_handed_in_hold_enough(recipe, tmp_path, monkeypatch) -> None:
+    later: list[int] = []
+
+    def two_in_hand(job, tasks, fleet):
+        """The second is handed in last."""
+        maker, tasks = ShardMaker(job), iter(tasks)
+        first, second = next(tasks), next(tasks)
+        yield maker.make(first)
+        for task in tasks:
+            later.append(task.index)
+            yield maker.make(task)
+        yield maker.make(second)
+
+    monkeypatch.setattr("factory.build.run_job", two_in_hand)
+    main([*recipe, "--out", str(tmp_path / "few"), "--crops", "7"])
+    assert later == []
+    assert len(ShardSet.open(tmp_path / "few")) == 7
+
+
 def test_another_recipe_is_refused_with_what_differs(recipe, tmp_path) -> None:
     out = tmp_path / "set"
     main([*recipe, "--out", str(out), "--ray", "off"])
