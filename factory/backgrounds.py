@@ -64,7 +64,7 @@ class _Batch:
 def main(argv: list[str]) -> int:
     """Parse, build, print what was kept and dropped."""
     args = _parse(argv)
-    exclude = tuple(sorted({*names_in(args.exclude)}))
+    exclude = tuple(sorted(set(names_in(args.exclude))))
     settings = BackgroundSettings(args.kind, exclude, args.max_side, args.min_side, args.shard_size)
     print(build(settings, args.root, args.annotations, args.out))
     return 0

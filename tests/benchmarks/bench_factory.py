@@ -42,9 +42,17 @@ LIMITS = {"min_area_frac": 0, "max_area_frac": 1, "min_side_px": 1, "min_main_sh
 QUALITY = {**LIMITS, "min_confidence": 0}
 
 
+class Way(NamedTuple):
+    """One of ours: what to call it, the precision of its masks, the settings of its source."""
+
+    name: str
+    precision: str
+    source: dict[str, object]
+
+
 class Case(NamedTuple):
     """title: of what both make. generate: latents (1, num_latent) to images (1, 3, S, S), the official way.
-    crops: to make that way, None: as many as ours. ours: what to call it, and the settings of our source.
+    crops: to make that way, None: as many as ours.
     """
 
     title: str
@@ -53,7 +61,7 @@ class Case(NamedTuple):
     num_latent: int
     masks: MaskNetwork
     crops: int | None
-    ours: dict[str, dict[str, object]]
+    ours: list[Way]
 
 
 def official(case: Case, recipe: Recipe, count: int) -> bytes:
@@ -119,15 +127,13 @@ def run(case: Case, folder: Path, count: int) -> None:
     masks = case.masks
     facts = {"image_size": masks.image_size, "temperature": 1.0, "object_channel": 0}
     write_found(Found("redo-masks", facts, masks.state_dict()), folder / "masks.safetensors")
-    slow = None
-    for way, settings in case.ours.items():
-        precision = "fp32" if "fp32" in way else "bf16"
-        recipe = make_recipe(case.kind, settings, folder / "masks.safetensors", precision)
-        crops = case.crops or count
-        slow = slow or seconds(partial(official, case, recipe, crops)) / crops
+    recipes = [make_recipe(case.kind, way, folder / "masks.safetensors") for way in case.ours]
+    crops = case.crops or count
+    slow = seconds(partial(official, case, recipes[0], crops)) / crops
+    for way, recipe in zip(case.ours, recipes, strict=True):
         fast = seconds(partial(factory, CropLine(recipe, folder), count)) / count
         speeds = f"{1 / fast:.3g} crops/s, one at a time in fp32 {1 / slow:.3g}"
-        print(f"{case.title}, {way}: {speeds}: {slow / fast:.1f}x", flush=True)
+        print(f"{case.title}, {way.name}: {speeds}: {slow / fast:.1f}x", flush=True)
 
 
 def embedded(folder: Path) -> Case:
@@ -136,7 +142,7 @@ def embedded(folder: Path) -> Case:
     calibrate_norms(generator, torch.Generator().manual_seed(0), batches=2)  # else all shrinks to denormals
     path = folder / "fastgan.safetensors"
     write_found(Found("fastgan", {}, generator.state_dict()), path)
-    ours: dict[str, dict[str, object]] = {p: {"weights": path, "precision": p} for p in ("fp32", "bf16")}
+    ours = [Way(p, p, {"weights": path, "precision": p}) for p in ("fp32", "bf16")]
     return Case(
         "64 px, embedded", "fastgan", generator.eval(), 128, MaskNetwork(32, image_size=64), None, ours
     )
@@ -146,7 +152,7 @@ def papers_masks(folder: Path) -> Case:
     """Masks of 128 px."""
     generator, path = DcganGenerator(DcganSizes(100, 64, 3, 64)), folder / "dcgan.pth"
     torch.save(generator.state_dict(), path)
-    ours: dict[str, dict[str, object]] = {p: {"weights": path} for p in ("fp32", "bf16")}
+    ours = [Way(p, p, {"weights": path}) for p in ("fp32", "bf16")]
     masks = MaskNetwork(64, image_size=128)
     return Case("128 px masks, the paper's", "dcgan", generator.eval(), 100, masks, None, ours)
 
@@ -159,22 +165,25 @@ def papers_faces(folder: Path) -> Case:
     path = folder / "stylegan.safetensors"
     write_found(Found("stylegan1", {"cutoff": 8, "image_channels": 3}, tensors), path)
     generator = StyleGan1.from_tensors(tensors, {}).to(memory_format=torch.contiguous_format)
-    sides = {"1024 px in fp32": (1024, "fp32"), "1024 px": (1024, "bf16"), "stopped at 256 px": (256, "bf16")}
-    ours: dict[str, dict[str, object]] = {
-        way: {"weights": path, "image_px": side, "precision": precision, "batch_size": 1}
-        for way, (side, precision) in sides.items()
-    }
+    ours = [
+        Way(name, p, {"weights": path, "image_px": side, "precision": p, "batch_size": 1})
+        for name, p, side in (
+            ("1024 px in fp32", "fp32", 1024),
+            ("1024 px in bf16", "bf16", 1024),
+            ("stopped at 256 px, in bf16", "bf16", 256),
+        )
+    ]
     generate = partial(generator, psi=0.7, cutoff=8)
     masks = MaskNetwork(64, image_size=128)
     return Case("the paper's faces, StyleGAN of 1024 px", "stylegan", generate, 512, masks, 4, ours)
 
 
-def make_recipe(kind: str, source: dict[str, object], masks: Path, precision: str) -> Recipe:
+def make_recipe(kind: str, way: Way, masks: Path) -> Recipe:
     return Recipe.model_validate(
         {
             "label": "thing",
-            "source": {"kind": kind, **source},
-            "segmenter": {"kind": "redo", "weights": masks, "object_channel": 0, "precision": precision},
+            "source": {"kind": kind, **way.source},
+            "segmenter": {"kind": "redo", "weights": masks, "object_channel": 0, "precision": way.precision},
             "quality": {**QUALITY, "duplicate_bits": None},
         }
     )
