@@ -67,7 +67,7 @@ def open_set(place: str, kind: Kind, home: Path) -> ShardSet:
     if "://" not in place:
         folder = locate(Path(place), home)
         if not folder.exists():
-            raise InputError(f"{kind}: {folder} is not there: {_maker(folder.name, kind)}")
+            raise InputError(f"{kind}: {folder} is not there: {_maker(folder, kind)}")
         place = str(folder)
     found = ShardSet.open(place)
     if found.manifest.kind != kind or not len(found):
@@ -76,12 +76,12 @@ def open_set(place: str, kind: Kind, home: Path) -> ShardSet:
     return found
 
 
-def _maker(name: str, kind: Kind) -> str:
-    """What makes a set that is called so, as one would by default."""
+def _maker(folder: Path, kind: Kind) -> str:
+    """What makes a set there, or one elsewhere."""
     if kind == "backgrounds":
         return "python -m factory.backgrounds makes one of photos, embedded/backgrounds needs none"
-    if name in packaged_names("classes"):
-        return f"python -m factory.build --class {name} makes it"
+    if folder.parent.parts[-2:] == ("data", "crops") and folder.name in packaged_names("classes"):
+        return f"python -m factory.build --class {folder.name} makes it"
     return "python -m factory.build makes sets of crops"
 
 
